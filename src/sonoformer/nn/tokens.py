@@ -1,0 +1,119 @@
+"""What an encoder gives: tokens on a time-frequency grid, and the protocol that gives them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+Pooling = Literal["mean", "cls"]
+
+
+class Patches(NamedTuple):
+    """Spectrogram patches before embedding.
+
+    Attributes:
+        pixels: `(batch, tokens, pixels)`, frequency-major inside a patch.
+        grid: `(freq, time)` counts; token id = `f * time + t` (frequency-major).
+        valid: bool `(batch, tokens)`; true where every frame of the patch is real.
+    """
+
+    pixels: Tensor
+    grid: tuple[int, int]
+    valid: Tensor
+
+
+@dataclass
+class Tokens:
+    """Encoder output.
+
+    Attributes:
+        x: `(batch, prefix + tokens, dim)`; prefix tokens (cls, dist) come first.
+        grid: `(freq, time)` counts of the whole grid; token id = `f * time + t`.
+        prefix: number of prefix tokens.
+        valid: bool `(batch, tokens)`; tokens made of real frames only.
+        seconds_per_token: time step of the grid.
+        layers: outputs of the blocks that were asked for, each shaped as `x`, without final norm.
+    """
+
+    x: Tensor
+    grid: tuple[int, int]
+    prefix: int
+    valid: Tensor
+    seconds_per_token: float
+    layers: tuple[Tensor, ...] = ()
+
+    def pool(self, mode: Pooling = "mean") -> Tensor:
+        """One vector a clip, `(batch, dim)`.
+
+        `mean` averages the valid patch tokens (SSAST `ft_avgtok`); `cls` averages the prefix
+        tokens (AST section 2.1, SSAST `ft_cls`).
+        """
+        if mode == "cls":
+            return self.x[:, : self.prefix].mean(1)
+        weight = self.valid.to(self.x.dtype).unsqueeze(-1)
+        return (self.x[:, self.prefix :] * weight).sum(1) / weight.sum(1).clamp_min(1)
+
+    def framewise(self) -> Tensor:
+        """The patch tokens as `(batch, time, freq, dim)`."""
+        batch, _, dim = self.x.shape
+        freq, time = self.grid
+        return self.x[:, self.prefix :].reshape(batch, freq, time, dim).transpose(1, 2)
+
+    def valid_frames(self) -> Tensor:
+        """Bool `(batch, time)`: token columns made of real frames only."""
+        return self.valid.reshape(-1, *self.grid)[:, 0]
+
+
+@runtime_checkable
+class Encoder(Protocol):
+    """What objectives, adapters, heads and exporters may use of an encoder; nothing else."""
+
+    dim: int
+    depth: int
+    sample_rate: int
+    seconds_per_token: float
+    order_matters: bool
+    config: Any
+
+    def front(self, wave: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """`(batch, samples)`, lengths in samples -> `(batch, frames, bins)`, lengths in frames."""
+        ...
+
+    def patches(self, spec: Tensor, lengths: Tensor | None = None) -> Patches:
+        """`(batch, frames, bins)`, lengths in frames -> pixels, grid and valid mask."""
+        ...
+
+    def embed_patches(
+        self, pixels: Tensor, grid: tuple[int, int], index: Tensor | None = None
+    ) -> Tensor:
+        """Pixels -> embeddings with position added by original token id.
+
+        `index` `(batch, kept)` holds the ids of the pixels when tokens were dropped.
+        """
+        ...
+
+    def encode(
+        self,
+        x: Tensor,
+        valid: Tensor | None,
+        grid: tuple[int, int],
+        layers: Sequence[int] | None = None,
+    ) -> Tokens:
+        """Embeddings `(batch, tokens, dim)` -> `Tokens`; prefix tokens are added here."""
+        ...
+
+    def __call__(
+        self, audio: Tensor, lengths: Tensor | None = None, layers: Sequence[int] | None = None
+    ) -> Tokens:
+        """Waveform `(batch, samples)` or spectrogram `(batch, frames, bins)` -> `Tokens`."""
+        ...
+
+
+def masked_mean(values: Tensor, keep: Tensor) -> Tensor:
+    """Mean of `values` where `keep` is true, over all elements; zero where nothing is kept."""
+    weight = keep.to(values.dtype)
+    return torch.where(keep, values, torch.zeros_like(values)).sum() / weight.sum().clamp_min(1)
