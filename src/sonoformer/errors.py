@@ -38,7 +38,7 @@ class MissingExtraError(UserError):
         super().__init__(f"{package} is not installed; run: pip install 'sonoformer[{extra}]'")
         self.package, self.extra = package, extra
 
-    def __reduce__(self) -> tuple[type[MissingExtra], tuple[str, str]]:
+    def __reduce__(self) -> tuple[type[MissingExtraError], tuple[str, str]]:
         return (type(self), (self.package, self.extra))
 
 
