@@ -1,0 +1,105 @@
+"""`sonoformer VERB ...`: finds the verb, fills its options from recipe and flags, reports errors."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import NamedTuple
+
+from cyclopts import App
+from cyclopts.config import Dict
+
+import sonoformer
+from sonoformer import recipes
+from sonoformer.errors import UserError
+from sonoformer.settings import build
+
+
+class Verb(NamedTuple):
+    """A verb of the command line.
+
+    Attributes:
+        target: `module:function`, imported when the verb is used.
+        help: one line for the list of verbs.
+        config: `module:dataclass` that a recipe fills, or None for a verb without recipes.
+    """
+
+    target: str
+    help: str
+    config: str | None = None
+
+
+VERBS = {
+    "demo": Verb("sonoformer.cli.demo:demo", "See the whole road on real sound in minutes."),
+    "data": Verb("sonoformer.cli.data:app", "List, fetch, check, split and pack data sets."),
+    "pretrain": Verb(
+        "sonoformer.cli.pretrain:pretrain",
+        "Learn an encoder from recordings without labels.",
+        "sonoformer.pretraining.pretrain:PretrainConfig",
+    ),
+    "finetune": Verb(
+        "sonoformer.cli.finetune:finetune",
+        "Train a classifier from labelled recordings.",
+        "sonoformer.tasks.finetune:FinetuneConfig",
+    ),
+    "evaluate": Verb("sonoformer.cli.evaluate:evaluate", "Score a model on labelled recordings."),
+    "predict": Verb("sonoformer.cli.predict:predict", "Write a model's scores over recordings."),
+    "embed": Verb("sonoformer.cli.embed:embed", "Write an encoder's features over recordings."),
+    "inspect": Verb(
+        "sonoformer.cli.inspect:inspect", "Say what a recording, table, checkpoint or run holds."
+    ),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command line and exit: 0 done, 1 failed, 2 the user's mistake, 130 interrupted."""
+    tokens = list(sys.argv[1:] if argv is None else argv)
+    try:
+        make_app(tokens)(tokens)
+    except UserError as error:
+        print(f"sonoformer: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        print("sonoformer: interrupted", file=sys.stderr)
+        raise SystemExit(130) from None
+    except BrokenPipeError:
+        # The reader of a pipe (`| head`) went away: nothing to say, and nobody to say it to.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(1) from None
+
+
+def make_app(tokens: Sequence[str] = ()) -> App:
+    """The application; a `--recipe` among `tokens` gives its verb new defaults."""
+    app = App(
+        name="sonoformer",
+        help="Learn from unlabelled sound: pretrain, adapt and use spectrogram transformers.",
+        version=sonoformer.__version__,
+        config=_recipe(tokens),
+    )
+    for name, verb in VERBS.items():
+        app.command(verb.target, name=name, help=verb.help)
+    return app
+
+
+def _recipe(tokens: Sequence[str]) -> tuple[Dict, ...]:
+    verb = next((token for token in tokens if not token.startswith("-")), "")
+    target = VERBS[verb].config if verb in VERBS else None
+    name = _option(tokens, "--recipe")
+    if target is None or name is None:
+        return ()
+    mapping, source = recipes.load(name)
+    module, _, attribute = target.partition(":")
+    # Refuses unknown keys and wrong types; cyclopts then lets flags override what is left.
+    build(getattr(import_module(module), attribute), mapping, source)
+    return (Dict({verb: mapping}, source=source),)
+
+
+def _option(tokens: Sequence[str], name: str) -> str | None:
+    for here, after in zip(tokens, [*tokens[1:], ""], strict=True):
+        if here == name:
+            return after
+        if here.startswith(f"{name}="):
+            return here.removeprefix(f"{name}=")
+    return None
