@@ -1,0 +1,57 @@
+"""The curves as one picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from sonoformer.files import atomic
+from sonoformer.training.journal import Row
+
+_COLOURS = {"train": "#8a8f98", "valid": "#c2410c", "": "#1d4ed8"}
+
+
+def draw(rows: list[Row], path: Path) -> None:
+    """One panel a metric, training and validation in the same one, over the steps, as PNG."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    panels = _panels(rows)
+    if not panels:
+        return
+    across = min(3, len(panels))
+    down = -(-len(panels) // across)
+    figure = Figure(figsize=(4.2 * across, 2.9 * down), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(down, across, squeeze=False).ravel()
+    for axis, (name, sides) in zip(axes, panels.items(), strict=False):
+        _panel(axis, rows, name, sides)
+    for axis in axes[len(panels) :]:
+        axis.set_visible(False)
+    with atomic(path) as temporary:
+        figure.savefig(temporary, dpi=110)
+
+
+def _panels(rows: list[Row]) -> dict[str, list[str]]:
+    columns = dict.fromkeys(n for row in rows for n in row if n not in ("step", "epoch"))
+    panels: dict[str, list[str]] = {}
+    for column in columns:
+        side, _, name = column.rpartition("/")
+        panels.setdefault(name, []).append(side)
+    return panels
+
+
+def _panel(axis: Any, rows: list[Row], name: str, sides: list[str]) -> None:
+    for side in sides:
+        column = f"{side}/{name}" if side else name
+        points = [(row["step"], row[column]) for row in rows if column in row]
+        marker = "o" if side == "valid" or len(points) < 3 else ""
+        label = {"train": "training", "valid": "validation"}.get(side, name)
+        axis.plot(*zip(*points, strict=True), color=_COLOURS[side], marker=marker, ms=3, label=label)
+    axis.set_title(name.replace("_", " "), fontsize=10)
+    axis.set_xlabel("step", fontsize=8)
+    axis.tick_params(labelsize=8)
+    axis.grid(alpha=0.25)
+    axis.spines[["top", "right"]].set_visible(False)
+    if len(sides) > 1:
+        axis.legend(fontsize=8, frameon=False)

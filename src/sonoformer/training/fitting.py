@@ -1,0 +1,271 @@
+"""Train a learner: the one function that pretraining, fine-tuning and probing all call."""
+
+from __future__ import annotations
+
+import logging
+import time
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+
+from sonoformer.data.batch import Batch
+from sonoformer.data.dataset import ClipDataset
+from sonoformer.data.loader import StepLoader
+from sonoformer.data.order import Order
+from sonoformer.errors import UserError
+from sonoformer.run import Run
+from sonoformer.training.checkpoints import AtomicIO, read_checkpoint, remove_leftovers
+from sonoformer.training.config import TrainConfig
+from sonoformer.training.cycle import Cycle
+from sonoformer.training.devices import resolve_device, resolve_precision
+from sonoformer.training.interrupts import Interrupted
+from sonoformer.training.journal import Row
+from sonoformer.training.learner import Learner
+from sonoformer.training.module import Module
+from sonoformer.training.pace import Watched
+from sonoformer.training.plan import Plan
+from sonoformer.training.report import Report
+from sonoformer.training.validation import evaluate
+
+
+@dataclass(frozen=True)
+class TrainData:
+    """What is trained on: the clips, and the order in which they come."""
+
+    dataset: ClipDataset
+    order: Order
+
+
+@dataclass
+class FitResult:
+    """How a training run ended.
+
+    Attributes:
+        steps: optimiser steps done, over all processes that worked on the run.
+        best: step and value of the best validation, when `TrainConfig.best` names a metric.
+        final: validation metrics of the weights that were given back.
+        history: the rows of `metrics.csv`.
+        seconds: time spent in this process.
+        wait_share: part of the training time spent waiting for the loader.
+        stopped: why training ended.
+    """
+
+    steps: int
+    best: dict[str, float] | None
+    final: dict[str, float]
+    history: list[Row] = field(repr=False)
+    seconds: float
+    wait_share: float
+    stopped: str = "finished"
+
+
+def fit(
+    learner: Learner,
+    train: TrainData,
+    validation: Iterable[Batch] | None,
+    config: TrainConfig,
+    run: Run,
+    *,
+    seed: int,
+    device: str = "auto",
+    resume: bool = False,
+    progress: bool | None = None,
+) -> FitResult:
+    """Train `learner` in place, leaving curves and checkpoints in `run.folder`.
+
+    The weights given back are, by `config`: those of the best validation (`best`), the mean over
+    epochs (`average_from`), the moving average (`ema`), or else those after the last step.
+
+    On a CPU a run that is resumed after any kind of stop ends with the same bits (weights,
+    optimiser, curves) as one that was never stopped.
+
+    Args:
+        learner: the model and its loss.
+        train: clips and order.
+        validation: batches to validate on, iterable again and again; never a test fold.
+        config: the training options.
+        run: the folder.
+        seed: of dropout; data order and noise have theirs in `train`.
+        device: `auto`, or a torch device.
+        resume: continue from `run.checkpoints / "last.ckpt"`, if one was written.
+        progress: show a bar; on a terminal only by default.
+
+    Raises:
+        UserError: options that do not fit each other; a loss that is not finite; a full disk.
+        Interrupted: Ctrl-C or SIGTERM; everything is saved.
+    """
+    began = time.monotonic()
+    where = resolve_device(device)
+    precision = resolve_precision(config.precision, where)
+    plan = Plan.of(config, train.order.steps_per_epoch)
+    _check(config, plan, validation)
+    step = _position(run, plan, seed, resume)
+    rate = int(getattr(learner.encoder, "sample_rate", 1))
+    report = Report(run, plan, step, rate, config.tensorboard, progress)
+    cycle = Cycle(plan, config, run, report, validation, seed, precision)
+
+    def loader(rank: int, world: int) -> Watched:
+        batches = plan.total * plan.accumulate
+        steps = StepLoader(
+            train.dataset,
+            train.order,
+            start=step * plan.accumulate,
+            stop=batches,
+            workers=config.workers,
+            rank=rank,
+            world_size=world,
+        )
+        return Watched(steps, batches, report.pace)
+
+    module = Module(learner, config, loader)
+    try:
+        with _quiet(), _compiled(learner, config.compile):
+            _train(module, cycle, plan, where, precision, run, resume=step > 0)
+            if cycle.step < plan.total:
+                raise Interrupted(
+                    f"stopped by {cycle.stop.name} after step {cycle.step} of {plan.total}; "
+                    f"everything is saved in {run.folder}: continue with --resume",
+                    cycle.stop.number or 0,
+                )
+            final = _give_back(module, cycle, where)
+    finally:
+        report.close()
+    return FitResult(
+        cycle.step,
+        cycle.best,
+        final,
+        report.metrics.rows,
+        time.monotonic() - began,
+        report.pace.wait_share,
+    )
+
+
+def _train(
+    module: Module,
+    cycle: Cycle,
+    plan: Plan,
+    device: torch.device,
+    precision: str,
+    run: Run,
+    resume: bool,
+) -> None:
+    trainer = pl.Trainer(
+        accelerator=device.type,
+        devices=[device.index or 0] if device.type == "cuda" else 1,
+        precision="bf16-mixed" if precision == "bf16" else "32-true",
+        max_steps=plan.total,
+        max_epochs=-1,
+        accumulate_grad_batches=plan.accumulate,
+        callbacks=[cycle],
+        plugins=[AtomicIO()],
+        default_root_dir=run.folder,
+        # Validation, checkpoints, curves and progress are `Cycle`'s, which a restart cannot shift.
+        limit_val_batches=0,
+        num_sanity_val_steps=0,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+    )
+    module.train()
+    path = str(cycle.last_path) if resume else None
+    trainer.fit(module, ckpt_path=path, weights_only=True if resume else None)
+
+
+def _give_back(module: Module, cycle: Cycle, device: torch.device) -> dict[str, float]:
+    """Leave the chosen weights in the learner; their validation metrics."""
+    learner, chosen = module.learner.to(device), cycle.plan.total
+    if cycle.average is not None:
+        cycle.average.install()
+        if cycle.validation is None:
+            return {}
+        return evaluate(learner, cycle.validation, device, precision=cycle.precision)
+    if cycle.config.best is not None:
+        learner.load_state_dict(read_checkpoint(cycle.best_path)["learner"])
+        chosen = int(cycle.best["step"]) if cycle.best else chosen
+    elif cycle.ema is not None:
+        cycle.ema.install(learner)
+    return cycle.report.validation_at(chosen)
+
+
+def _check(config: TrainConfig, plan: Plan, validation: Iterable[Batch] | None) -> None:
+    if validation is None:
+        for name, value in (("best", config.best), ("monitor", config.schedule.monitor)):
+            if value is not None:
+                raise UserError(f"{name}: needs validation data, and there is none.")
+    if config.average_from is not None and config.average_from > plan.epochs_done(plan.total):
+        raise UserError(
+            f"average_from: the run ends after epoch {plan.epochs(plan.total):.3g}, before epoch "
+            f"{config.average_from}, so nothing would be averaged."
+        )
+
+
+def _position(run: Run, plan: Plan, seed: int, resume: bool) -> int:
+    """The step to start from."""
+    remove_leftovers(run.checkpoints)
+    path = run.checkpoints / "last.ckpt"
+    if not path.exists():
+        if resume:
+            run.log("no checkpoint was written yet: starting from the first step")
+        return 0
+    if not resume:
+        raise UserError(f"{path}: already there; continue with --resume or choose another --out")
+    checkpoint = read_checkpoint(path)
+    state = _own_state(checkpoint)
+    if state is None:
+        raise UserError(f"{path}: is not a checkpoint of this program")
+    now = {
+        "seed": seed,
+        "batches_per_epoch": plan.batches_per_epoch,
+        "accumulate": plan.accumulate,
+    }
+    changed = [f"{n} was {state[n]}, is {v}" for n, v in now.items() if state[n] != v]
+    if changed:
+        raise UserError(
+            f"{path}: comes from other data or options ({', '.join(changed)}); resume with the "
+            "same ones, or choose another --out"
+        )
+    run.log(f"continuing after step {state['step']} of {plan.total}")
+    return int(state["step"])
+
+
+def _own_state(checkpoint: dict[str, Any]) -> dict[str, Any] | None:
+    for name, state in checkpoint.get("callbacks", {}).items():
+        if name.split("{")[0] == Cycle.__qualname__:
+            return dict(state)
+    return None
+
+
+@contextmanager
+def _compiled(learner: Learner, wanted: bool) -> Iterator[None]:
+    """The encoder's transformer compiled, where it is asked for."""
+    name = "encode" if hasattr(learner.encoder, "encode") else "forward"
+    if wanted:
+        setattr(learner.encoder, name, torch.compile(getattr(learner.encoder, name)))
+    try:
+        yield
+    finally:
+        if wanted:
+            delattr(learner.encoder, name)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without Lightning's notices: the run says what the user needs to know."""
+    loggers = [logging.getLogger(f"lightning.{name}") for name in ("pytorch", "fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=r"lightning\.")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -1,0 +1,52 @@
+"""What the training engine asks of a model that learns."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+
+from sonoformer.data.batch import Batch
+
+
+class LearnerProtocol(Protocol):
+    """The methods of a `Learner`; see there."""
+
+    noise: int
+
+    def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]: ...
+    def evaluate(self, batch: Batch) -> dict[str, tuple[Tensor, Tensor]]: ...
+    def parameter_groups(self, lr: float) -> list[dict[str, Any]]: ...
+
+
+class Learner(nn.Module):
+    """A model and what it minimises.
+
+    Attributes:
+        encoder: the encoder being trained.
+        noise: uniform random numbers a clip that the loss needs, given as `Batch.noise`; all
+            randomness of a loss except dropout comes from there, so that a resumed run repeats it.
+    """
+
+    encoder: nn.Module
+    noise: int = 0
+
+    def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """The scalar to minimise, and detached scalars for the curves."""
+        raise NotImplementedError
+
+    def evaluate(self, batch: Batch) -> dict[str, tuple[Tensor, Tensor]]:
+        """Name -> (sum, count) over the batch; validation reports sum / count over all batches."""
+        raise NotImplementedError
+
+    def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
+        """Groups as torch.optim takes them: `params`, and where they differ `lr`, `weight_decay`.
+
+        By default one group of every weight that is not frozen.
+        """
+        return [{"params": [p for p in self.parameters() if p.requires_grad], "lr": lr}]
+
+    def start_step(self, step: int, total: int) -> None:
+        """Called before optimiser step `step` (from 0) of `total`, for schedules of the model's
+        own, such as freezing. It must depend on its arguments only, so that a resumed run agrees.
+        """

@@ -1,0 +1,73 @@
+"""A learner as Lightning wants it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from sonoformer.data.batch import Batch
+from sonoformer.training.config import TrainConfig
+from sonoformer.training.finite import Guard
+from sonoformer.training.journal import Window
+from sonoformer.training.learner import Learner
+from sonoformer.training.optimisers import build_optimiser
+
+
+class Module(pl.LightningModule):
+    """One training step: loss, gradient, clipping; everything between steps is in `Cycle`.
+
+    Args:
+        learner: the model and its loss.
+        config: the training options.
+        loader: makes the training loader for a rank and a world size.
+    """
+
+    def __init__(
+        self,
+        learner: Learner,
+        config: TrainConfig,
+        loader: Callable[[int, int], Iterable[Batch]],
+    ) -> None:
+        super().__init__()
+        self.learner, self.config, self._loader = learner, config, loader
+        self.guard, self.window = Guard(), Window()
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """The loss of one batch."""
+        loss, metrics = self.learner.loss(batch)
+        self.guard.check(loss)
+        self.window.add({"loss": loss, **metrics})
+        return loss
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: int | float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Measure the gradient, and shorten it to `clip`; runs before each optimiser step."""
+        weights = [p for group in optimizer.param_groups for p in group["params"]]
+        norm = torch.nn.utils.get_total_norm([p.grad for p in weights if p.grad is not None])
+        self.guard.check(norm)
+        self.window.add({"grad_norm": norm})
+        if self.config.optimiser.clip > 0:
+            torch.nn.utils.clip_grads_with_norm_(weights, self.config.optimiser.clip, norm)
+
+    def configure_optimizers(self) -> Optimizer:
+        """The optimiser; the learning rate is set by `Cycle` before each step."""
+        return build_optimiser(self.learner, self.config.optimiser)
+
+    def train_dataloader(self) -> Any:
+        """The loader of this process's share of each batch."""
+        return self._loader(self.global_rank, self.trainer.world_size)
+
+    def transfer_batch_to_device(
+        self, batch: Batch, device: torch.device, dataloader_idx: int
+    ) -> Batch:
+        """The batch on the device."""
+        return batch.to(device)

@@ -1,0 +1,94 @@
+"""How fast training runs, and how much of the time it waits for data."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+from sonoformer.data.batch import Batch
+
+
+class Pace:
+    """Clips, audio and waiting since the last reading; pauses (validation, saving) do not count.
+
+    Args:
+        sample_rate: of the waveforms, in Hz.
+    """
+
+    def __init__(self, sample_rate: int) -> None:
+        self.sample_rate = sample_rate
+        self.total_seconds = self.total_wait = 0.0
+        self._depth = 0
+        self._reset()
+
+    def _reset(self) -> None:
+        self._since = self._pause_began = time.perf_counter()
+        self._paused = self._wait = 0.0
+        self._clips = self._samples = 0
+
+    def fetched(self, batch: Batch, waited: float) -> None:
+        """Count a batch that came after `waited` seconds; read while it is still on the CPU."""
+        self._wait += waited
+        self._clips += len(batch)
+        self._samples += int(batch.lengths.sum())
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Leave out what happens inside; pauses may be nested, and a reading may be taken there."""
+        if self._depth == 0:
+            self._pause_began = time.perf_counter()
+        self._depth += 1
+        try:
+            yield
+        finally:
+            self._depth -= 1
+            if self._depth == 0:
+                self._paused += time.perf_counter() - self._pause_began
+
+    def read(self) -> dict[str, float]:
+        """Speed since the last reading.
+
+        Returns:
+            `seconds` of training, `clips_per_second`, `audio_seconds_per_second` and `wait_share`,
+            the part of the time spent waiting for the loader.
+        """
+        now = time.perf_counter()
+        paused = self._paused + (now - self._pause_began if self._depth else 0.0)
+        seconds = max(now - self._since - paused, 1e-9)
+        reading = {
+            "seconds": round(seconds, 4),
+            "clips_per_second": round(self._clips / seconds, 3),
+            "audio_seconds_per_second": round(self._samples / self.sample_rate / seconds, 3),
+            "wait_share": round(min(1.0, self._wait / seconds), 4),
+        }
+        self.total_seconds += seconds
+        self.total_wait += self._wait
+        self._reset()
+        return reading
+
+    @property
+    def wait_share(self) -> float:
+        """The part of all training time spent waiting for the loader."""
+        return self.total_wait / self.total_seconds if self.total_seconds else 0.0
+
+
+class Watched:
+    """A loader whose waiting times are measured; otherwise the loader itself."""
+
+    def __init__(self, loader: Iterable[Batch], length: int, pace: Pace) -> None:
+        self.loader, self.length, self.pace = loader, length, pace
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __iter__(self) -> Iterator[Batch]:
+        iterator = iter(self.loader)
+        while True:
+            began = time.perf_counter()
+            try:
+                batch = next(iterator)
+            except StopIteration:
+                return
+            self.pace.fetched(batch, time.perf_counter() - began)
+            yield batch

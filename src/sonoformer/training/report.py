@@ -1,0 +1,93 @@
+"""What a run tells while it trains: tables, curves, log lines and, on a terminal, a bar."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from sonoformer.run import Run
+from sonoformer.training.curves import draw
+from sonoformer.training.journal import Row, Table, tensorboard_writer
+from sonoformer.training.pace import Pace
+from sonoformer.training.plan import Plan
+from sonoformer.training.progress import Bar
+
+# Seconds between two drawings of the curves; a drawing takes about half a second.
+_REDRAW = 30.0
+
+
+class Report:
+    """Curves, speed and progress of one run.
+
+    Args:
+        run: the folder.
+        plan: the steps.
+        first_step: steps that are done already; later rows of an earlier process are dropped.
+        sample_rate: of the waveforms, in Hz.
+        tensorboard: whether to write for TensorBoard too.
+        progress: whether to show a bar; on a terminal only by default.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        plan: Plan,
+        first_step: int,
+        sample_rate: int,
+        tensorboard: bool = False,
+        progress: bool | None = None,
+    ) -> None:
+        self.run, self.plan = run, plan
+        self.metrics = Table(run.folder / "metrics.csv", first_step)
+        self.timing = Table(run.folder / "timing.csv", first_step)
+        self.pace = Pace(sample_rate)
+        self.bar = Bar(run, plan.total, first_step, progress)
+        self._board: Any = None
+        if tensorboard:
+            self._board = tensorboard_writer(run.folder / "tensorboard", first_step + 1)
+        self._drawn = -_REDRAW
+
+    def add(self, row: Row, validation: dict[str, float], done: bool = False) -> None:
+        """Write a row of the curves; with a validation, also a log line and the drawing."""
+        row = {**row, **{f"valid/{name}": value for name, value in validation.items()}}
+        speed = self.pace.read()
+        self.metrics.add(row)
+        self.timing.add({"step": row["step"], **speed})
+        if self._board is not None:
+            for name, value in {**row, **{f"speed/{n}": v for n, v in speed.items()}}.items():
+                if name != "step":
+                    self._board.add_scalar(name, value, int(row["step"]))
+        self.bar.tell(row.get("train/loss"), speed)
+        if validation or done:
+            self.run.log(self._line(row, speed), show=not self.bar.shown or bool(validation))
+            self._draw(done)
+
+    def validation_at(self, step: int) -> dict[str, float]:
+        """The metrics of the validation after `step`; empty where there was none."""
+        found = [row for row in self.metrics.rows if row["step"] == step]
+        items = found[-1].items() if found else ()
+        return {n.removeprefix("valid/"): v for n, v in items if n.startswith("valid/")}
+
+    def advance(self, step: int) -> None:
+        """Move the bar."""
+        self.bar.advance(step)
+
+    def close(self) -> None:
+        """Take the bar away and close the files."""
+        self.bar.close()
+        if self._board is not None:
+            self._board.close()
+
+    def _draw(self, done: bool) -> None:
+        if done or time.monotonic() - self._drawn >= _REDRAW:
+            with self.pace.paused():
+                draw(self.metrics.rows, self.run.folder / "curves.png")
+            self._drawn = time.monotonic()
+
+    def _line(self, row: Row, speed: dict[str, float]) -> str:
+        values = [f"{n} {v:.4g}" for n, v in row.items() if n.startswith(("train/", "valid/"))]
+        return (
+            f"step {row['step']}/{self.plan.total}, epoch {row['epoch']:.2f}: "
+            f"{', '.join(values)}; {speed['clips_per_second']:.3g} clips/s, "
+            f"{speed['wait_share']:.0%} of the time waiting for data"
+        )

@@ -1,0 +1,72 @@
+"""What a model scores over a validation set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from sonoformer.data.batch import Batch
+from sonoformer.training.devices import autocast
+from sonoformer.training.learner import LearnerProtocol
+
+
+class Stopped(Exception):  # noqa: N818 (no error: a request)
+    """Evaluation was asked to stop before its end."""
+
+
+def evaluate(
+    learner: LearnerProtocol,
+    loader: Iterable[Batch],
+    device: torch.device,
+    *,
+    precision: Literal["fp32", "bf16"] = "fp32",
+    stop: Callable[[], bool] | None = None,
+) -> dict[str, float]:
+    """Every metric of `learner.evaluate` as sum / count over all batches of all processes.
+
+    The model is put into evaluation mode and back, and torch's random state is left as it was, so
+    that evaluating never moves a training run. A metric that counted nothing is NaN.
+
+    Args:
+        learner: the model, on `device`.
+        loader: the batches; in distributed training each process brings its own share.
+        device: where to compute.
+        precision: as the model is trained.
+        stop: asked before each batch; when it answers true, `Stopped` is raised.
+    """
+    assert isinstance(learner, nn.Module)
+    wide = torch.float32 if device.type == "mps" else torch.float64
+    totals: dict[str, Tensor] = {}
+    was_training = learner.training
+    learner.eval()
+    try:
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            torch.manual_seed(0)
+            with torch.no_grad(), autocast(precision, device):
+                for batch in loader:
+                    if stop is not None and stop():
+                        raise Stopped
+                    for name, (total, count) in learner.evaluate(batch.to(device)).items():
+                        pair = torch.stack([_scalar(total, wide), _scalar(count, wide)])
+                        totals[name] = totals[name] + pair if name in totals else pair.to(device)
+    finally:
+        learner.train(was_training)
+    if not totals:
+        return {}
+    return _means(totals)
+
+
+def _scalar(value: Tensor, dtype: torch.dtype) -> Tensor:
+    return value.detach().to(dtype).reshape(())
+
+
+def _means(totals: dict[str, Tensor]) -> dict[str, float]:
+    names = sorted(totals)
+    table = torch.stack([totals[name] for name in names])
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.all_reduce(table)
+    means = (table[:, 0] / table[:, 1]).tolist()
+    return dict(zip(names, means, strict=True))
