@@ -1,0 +1,111 @@
+"""Sounds inside packed files become ordinary audio files, once, in the cache.
+
+Each function takes an unpacked package and returns a table, a row a sound: `path` (absolute) and
+what the packed file tells about it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import polars as pl
+
+from sonoformer.data.catalogue.cache import cache_folder, whole_folder
+from sonoformer.data.catalogue.gus import read_patch
+from sonoformer.data.catalogue.pcm import safe_name, write_pcm
+from sonoformer.data.catalogue.queen import read_lines
+from sonoformer.data.catalogue.sf2 import read_bank
+from sonoformer.errors import UserError
+
+Rows = list[dict[str, object]]
+
+
+def convert_queen(package: Path) -> pl.DataFrame:
+    """Lines of Flight of the Amazon Queen: `character`, `dialogue` (null where not known)."""
+
+    def write(folder: Path) -> Rows:
+        source = package / "usr/share/scummvm/flight-of-the-amazon-queen/queen.1c"
+        rows: Rows = []
+        for line in read_lines(source):
+            path = folder / f"{safe_name(line.name)}.mp3"
+            path.write_bytes(line.data)
+            rows.append({"path": path.name, "character": line.character, "dialogue": line.dialogue})
+        return rows
+
+    schema = {"path": pl.String, "character": pl.String, "dialogue": pl.String}
+    return _once(package, write, schema)
+
+
+BANK_SCHEMA: dict[str, type[pl.DataType]] = {
+    "path": pl.String,
+    "name": pl.String,
+    "program": pl.Int64,
+    "percussion": pl.Boolean,
+    "hz": pl.Float64,
+}
+
+
+def convert_soundfont(package: Path) -> pl.DataFrame:
+    """Samples of a SoundFont: `name`, lowest General MIDI `program`, `percussion`, `hz`."""
+
+    def write(folder: Path) -> Rows:
+        rows: Rows = []
+        for source in sorted(package.rglob("*.sf2")):
+            for number, sample in enumerate(read_bank(source)):
+                path = folder / f"{number:04d}_{safe_name(sample.name)}.wav"
+                write_pcm(path, sample.samples, sample.sample_rate)
+                rows.append(
+                    {
+                        "path": path.name,
+                        "name": sample.name,
+                        "program": sample.programs[0] if sample.programs else None,
+                        "percussion": sample.percussion,
+                        "hz": 440.0 * 2 ** ((sample.key - 69) / 12),
+                    }
+                )
+        return rows
+
+    return _once(package, write, BANK_SCHEMA)
+
+
+def convert_patches(package: Path) -> pl.DataFrame:
+    """Samples of the GUS patches of freepats, in the same columns as a SoundFont's."""
+
+    def write(folder: Path) -> Rows:
+        rows: Rows = []
+        for source in sorted(package.rglob("*.pat")):
+            number, name = source.stem.split("_", 1)
+            drum = source.parent.name.startswith("Drum")
+            try:
+                patches = read_patch(source)
+            except UserError:
+                continue  # one odd patch is not worth the whole bank
+            for index, patch in enumerate(patches):
+                path = folder / f"{source.parent.name}_{safe_name(source.stem)}_{index:02d}.wav"
+                write_pcm(path, patch.samples, patch.sample_rate)
+                rows.append(
+                    {
+                        "path": path.name,
+                        "name": name.replace("_", " "),
+                        "program": None if drum else int(number),
+                        "percussion": drum,
+                        "hz": patch.root_hz,
+                    }
+                )
+        return rows
+
+    return _once(package, write, BANK_SCHEMA)
+
+
+def _once(
+    package: Path, write: Callable[[Path], Rows], schema: dict[str, type[pl.DataType]]
+) -> pl.DataFrame:
+    """Convert into `converted/PACKAGE` unless it is there; the table with absolute paths."""
+    target = cache_folder() / "converted" / package.name
+    if not target.exists():
+        with whole_folder(target) as folder:
+            pl.DataFrame(write(folder), schema=schema).write_csv(folder / "index.csv")
+    table = pl.read_csv(target / "index.csv", schema=schema)
+    prefix = pl.lit(f"{target}/")
+    return table.with_columns(path=pl.concat_str(prefix, pl.col("path")))
