@@ -47,7 +47,8 @@ def _panel(axis: Any, rows: list[Row], name: str, sides: list[str]) -> None:
         points = [(row["step"], row[column]) for row in rows if column in row]
         marker = "o" if side == "valid" or len(points) < 3 else ""
         label = {"train": "training", "valid": "validation"}.get(side, name)
-        axis.plot(*zip(*points, strict=True), color=_COLOURS[side], marker=marker, ms=3, label=label)
+        steps, values = zip(*points, strict=True)
+        axis.plot(steps, values, color=_COLOURS[side], marker=marker, ms=3, label=label)
     axis.set_title(name.replace("_", " "), fontsize=10)
     axis.set_xlabel("step", fontsize=8)
     axis.tick_params(labelsize=8)

@@ -13,7 +13,7 @@ from typing import Any
 from sonoformer.errors import UserError
 
 
-class Interrupted(UserError):
+class Interrupted(UserError):  # noqa: N818 (no error: a request that was met)
     """Training was stopped from outside; its checkpoint is written.
 
     Attributes:

@@ -36,6 +36,8 @@ class Plan:
 
     def epochs_done(self, step: int) -> int:
         """Whole epochs after `step` steps; an epoch ends with its last whole optimiser step."""
+        if self.accumulate > self.batches_per_epoch:
+            return step * self.accumulate // self.batches_per_epoch
         return ((step + 1) * self.accumulate - 1) // self.batches_per_epoch
 
     def ends_epoch(self, step: int) -> bool:

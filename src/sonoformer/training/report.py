@@ -86,8 +86,11 @@ class Report:
 
     def _line(self, row: Row, speed: dict[str, float]) -> str:
         values = [f"{n} {v:.4g}" for n, v in row.items() if n.startswith(("train/", "valid/"))]
-        return (
-            f"step {row['step']}/{self.plan.total}, epoch {row['epoch']:.2f}: "
-            f"{', '.join(values)}; {speed['clips_per_second']:.3g} clips/s, "
-            f"{speed['wait_share']:.0%} of the time waiting for data"
-        )
+        line = f"step {row['step']}/{self.plan.total}, epoch {row['epoch']:.2f}: "
+        line += ", ".join(values)
+        if speed["clips_per_second"]:
+            line += (
+                f"; {speed['clips_per_second']:.3g} clips/s, "
+                f"{speed['wait_share']:.0%} of the time waiting for data"
+            )
+        return line
