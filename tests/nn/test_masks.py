@@ -79,7 +79,7 @@ def test_reference_is_the_authors_loop(seed: int, freq: int, time: int, ratio: f
         ratio,
         "reference",
     )
-    assert drawn.index[0].tolist() == expected
+    assert drawn.ids[0].tolist() == expected
     assert drawn.keep.all()
 
 
@@ -105,7 +105,7 @@ def test_reference_repeats_the_authors_own_masks() -> None:
         drawn = draw_mask(
             noise_for(side, starts, GRID), full(1), GRID, len(expected) / 512, "reference"
         )
-        assert drawn.index[0].tolist() == expected.tolist()
+        assert drawn.ids[0].tolist() == expected.tolist()
 
 
 @pytest.mark.parametrize("count", [400, 250, 100])
@@ -184,15 +184,15 @@ def test_only_real_tokens_are_hidden_and_as_many_as_asked(
     columns = torch.tensor(data.draw(st.lists(st.integers(1, time), min_size=1, max_size=5)))
     grid = (freq, time)
     drawn = draw_mask(noise(masking, grid, len(columns), seed), columns, grid, ratio, masking)
-    assert drawn.index.shape == drawn.keep.shape == (len(columns), masked_count(freq * time, ratio))
+    assert drawn.ids.shape == drawn.keep.shape == (len(columns), masked_count(freq * time, ratio))
     dense = drawn.dense(freq * time).reshape(-1, freq, time)
     for clip, width in enumerate(columns.tolist()):
         count = masked_count(freq * width, ratio)
         assert int(drawn.keep[clip].sum()) == count == int(dense[clip].sum())
         assert not dense[clip, :, width:].any()
-        kept = drawn.index[clip][drawn.keep[clip]]
+        kept = drawn.ids[clip][drawn.keep[clip]]
         assert (kept.diff() > 0).all()
-        assert dense[clip].flatten()[drawn.index[clip]].all()
+        assert dense[clip].flatten()[drawn.ids[clip]].all()
         tokens = freq * width
         assert count == (
             1 if tokens == 1 else min(max(1, int(tokens * ratio + 0.5)), tokens - 1)
@@ -216,7 +216,7 @@ def test_a_clip_without_tokens_hides_nothing() -> None:
         columns = torch.tensor([0, 5])
         drawn = draw_mask(noise(masking, (8, 5), 2), columns, (8, 5), 0.5, masking)
         assert drawn.keep.sum(1).tolist() == [0, 20]
-        assert int(drawn.index.max()) < 40
+        assert int(drawn.ids.max()) < 40
 
 
 def test_too_little_noise_is_named() -> None:

@@ -29,18 +29,18 @@ class Mask(NamedTuple):
     """The hidden tokens of a batch of clips.
 
     Attributes:
-        index: int64 `(batch, most)`, ids of the hidden tokens, rising. `most` follows from the
+        ids: int64 `(batch, most)`, ids of the hidden tokens, rising. `most` follows from the
             grid alone, so that shapes are static; a clip that hides fewer repeats its first id.
         keep: bool `(batch, most)`, false at such repeats.
     """
 
-    index: Tensor
+    ids: Tensor
     keep: Tensor
 
     def dense(self, tokens: int) -> Tensor:
         """Bool `(batch, tokens)`, true where a token is hidden."""
-        empty = torch.zeros(len(self.index), tokens, dtype=torch.bool, device=self.index.device)
-        return empty.scatter_(1, self.index, torch.ones_like(self.keep))
+        empty = torch.zeros(len(self.ids), tokens, dtype=torch.bool, device=self.ids.device)
+        return empty.scatter_(1, self.ids, torch.ones_like(self.keep))
 
 
 def noise_count(masking: Masking, grid: tuple[int, int]) -> int:
@@ -114,9 +114,9 @@ def _first(key: Tensor, tokens: Tensor, ratio: float) -> Mask:
     count = _masked_counts(tokens, ratio).unsqueeze(1)
     chosen = key.topk(most, dim=1, largest=False, sorted=True).indices
     keep = torch.arange(most, device=key.device) < count
-    index = chosen.masked_fill(~keep, key.shape[1]).sort(dim=1).values
-    index = torch.where(keep, index, index[:, :1])
-    return Mask(index.clamp_max(key.shape[1] - 1), keep)  # of a clip without tokens, any id
+    ids = chosen.masked_fill(~keep, key.shape[1]).sort(dim=1).values
+    ids = torch.where(keep, ids, ids[:, :1])
+    return Mask(ids.clamp_max(key.shape[1] - 1), keep)  # of a clip without tokens, any id
 
 
 def _masked_counts(tokens: Tensor, ratio: float) -> Tensor:

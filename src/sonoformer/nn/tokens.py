@@ -88,11 +88,17 @@ class Encoder(Protocol):
         ...
 
     def embed_patches(
-        self, pixels: Tensor, grid: tuple[int, int], index: Tensor | None = None
+        self,
+        pixels: Tensor,
+        grid: tuple[int, int],
+        index: Tensor | None = None,
+        replace: tuple[Tensor, Tensor] | None = None,
     ) -> Tensor:
         """Pixels -> embeddings with position added by original token id.
 
         `index` `(batch, kept)` holds the ids of the pixels when tokens were dropped.
+        `replace` is `(hidden, token)`: where `hidden`, bool `(batch, tokens)`, is true, `token`
+        `(dim,)` takes the place of the embedding before the position is added (as in BEiT, SSAST).
         """
         ...
 
