@@ -96,9 +96,9 @@ class Encoder(Protocol):
     ) -> Tensor:
         """Pixels -> embeddings with position added by original token id.
 
-        `index` `(batch, kept)` holds the ids of the pixels when tokens were dropped.
-        `replace` is `(hidden, token)`: where `hidden`, bool `(batch, tokens)`, is true, `token`
-        `(dim,)` takes the place of the embedding before the position is added (as in BEiT, SSAST).
+        `index` `(batch, kept)` holds the ids of the pixels when tokens were dropped. `replace` is a
+        bool mask `(batch, tokens)` and a vector `(dim,)` that takes the place of the masked
+        embeddings before the position is added.
         """
         ...
 

@@ -1,0 +1,40 @@
+"""Small heads on top of tokens."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class ClassifierHead(nn.Sequential):
+    """LayerNorm (eps 1e-5) and a linear layer: AST's and SSAST's `mlp_head`.
+
+    Args:
+        dim: width of the pooled tokens.
+        classes: number of outputs.
+        norm_eps: epsilon of the norm.
+    """
+
+    def __init__(self, dim: int, classes: int, norm_eps: float = 1e-5) -> None:
+        super().__init__(nn.LayerNorm(dim, eps=norm_eps), nn.Linear(dim, classes))
+        nn.init.trunc_normal_(self[1].weight, std=0.02)
+        nn.init.zeros_(self[1].bias)
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        """`(batch, dim)` -> logits `(batch, classes)`; the norm in fp32."""
+        normed = F.layer_norm(
+            pooled.float(), self[0].normalized_shape, self[0].weight, self[0].bias, self[0].eps
+        )
+        return self[1](normed)
+
+
+class PredictionHead(nn.Sequential):
+    """Linear, ReLU, linear: SSAST's two pretext heads.
+
+    Args:
+        dim: width of the tokens.
+        out: pixels of a patch.
+    """
+
+    def __init__(self, dim: int, out: int) -> None:
+        super().__init__(nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, out))
