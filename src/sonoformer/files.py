@@ -26,18 +26,33 @@ def atomic(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     temporary: Path | None = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(
-            prefix=f".{path.stem[:40]}-", suffix=path.suffix, dir=path.parent
-        )
-        os.close(handle)
-        temporary = Path(name)
-        yield temporary
-        _flush(temporary)
-        # mkstemp makes private files; what a command leaves behind follows the user's umask.
-        temporary.chmod(0o666 & ~_umask())
-        os.replace(temporary, path)
-        temporary = None
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle, name = tempfile.mkstemp(
+                prefix=f".{path.stem[:40]}-", suffix=path.suffix, dir=path.parent
+            )
+            os.close(handle)
+            temporary = Path(name)
+            yield temporary
+            _flush(temporary)
+            # mkstemp makes private files; what a command leaves behind follows the user's umask.
+            temporary.chmod(0o666 & ~_umask())
+            os.replace(temporary, path)
+            temporary = None
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def writing(path: str | Path) -> Iterator[None]:
+    """Turn what a user can mend while `path` is written into a sentence.
+
+    Raises:
+        UserError: the disk is full, or the folder cannot be written.
+    """
+    try:
+        yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise UserError(
@@ -48,9 +63,6 @@ def atomic(path: str | Path) -> Iterator[Path]:
                 f"{path}: cannot be written ({os.strerror(error.errno)}); choose another --out"
             ) from error
         raise
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
 
 
 def write_text(path: str | Path, text: str) -> None:

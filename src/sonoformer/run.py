@@ -30,7 +30,7 @@ from typing import Any, TextIO
 
 from sonoformer import __version__
 from sonoformer.errors import UserError
-from sonoformer.files import read_json, write_json, write_text
+from sonoformer.files import read_json, write_json, write_text, writing
 from sonoformer.settings import plain, read_yaml, to_yaml
 
 # Options that decide how a run is carried out or how long it lasts, not what a step computes.
@@ -94,11 +94,8 @@ class Run:
             differences = _check_same(folder, verb, config, seed, may_change)
         elif held and not (overwrite and cls.exists(folder)):
             raise UserError(_refusal(folder, cls.exists(folder)))
-        try:
+        with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            reason = os.strerror(error.errno or 0)
-            raise UserError(f"{folder}: cannot be made ({reason}); choose another --out") from error
         run = cls(folder, verb, seed, resumed=resume)
         if resume:
             run._continue(differences)
@@ -126,7 +123,8 @@ class Run:
     def log(self, text: str, *, show: bool = True) -> None:
         """Add a line to `log.txt`, and show it unless `show` is false."""
         clock = datetime.now().astimezone().isoformat(sep=" ", timespec="seconds")
-        with open(self.folder / "log.txt", "a", encoding="utf-8") as file:
+        path = self.folder / "log.txt"
+        with writing(path), open(path, "a", encoding="utf-8") as file:
             file.write(f"{clock}  {text}\n")
         if show and self.echo is not None:
             self.echo(text)
@@ -137,7 +135,7 @@ class Run:
             return
         table = self.folder / "problems.csv"
         fresh = not table.exists()
-        with open(table, "a", encoding="utf-8", newline="") as file:
+        with writing(table), open(table, "a", encoding="utf-8", newline="") as file:
             writer = csv.writer(file)
             if fresh:
                 writer.writerow(("path", "reason"))

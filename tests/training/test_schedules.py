@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from itertools import pairwise
 
 import pytest
 import torch
@@ -50,7 +51,7 @@ def test_cosine_falls_from_the_peak_to_the_floor() -> None:
     assert factors[10] == 1.0
     assert factors[60] == pytest.approx(0.1 + 0.9 * 0.5)
     assert Schedule(config, Plan(110, 1, 5)).factor(110) == pytest.approx(0.1)
-    assert all(a > b for a, b in zip(factors[10:], factors[11:], strict=False))
+    assert all(a > b for a, b in pairwise(factors[10:]))
 
 
 @given(batches=st.integers(1, 9), accumulate=st.integers(1, 4))

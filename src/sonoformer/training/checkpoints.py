@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 from typing import Any
 
@@ -42,14 +43,15 @@ def write_checkpoint(path: str | Path, checkpoint: dict[str, Any]) -> None:
         try:
             with open(temporary, "wb") as file:
                 torch.save(checkpoint, file)
-        except RuntimeError as error:
-            # torch's writer turns a failed write into a RuntimeError and hides the cause.
-            cause = error.__context__
-            if isinstance(cause, OSError):
-                raise cause from None
+        except (OSError, RuntimeError) as error:
+            # torch's writer may turn a failed write into a RuntimeError that hides the cause.
+            cause = error if isinstance(error, OSError) else error.__context__
+            if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise cause from None  # `atomic` has the words for a full disk
+            reason = str(cause or error).splitlines()[0]
             raise UserError(
-                f"{path}: cannot be written ({str(error).splitlines()[0]}); the last good "
-                "checkpoint is kept: free some space, then run again with --resume"
+                f"{path}: cannot be written ({reason}); the last good checkpoint is kept: "
+                "make room, then run again with --resume"
             ) from error
 
 

@@ -87,7 +87,7 @@ class Cycle(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Finish a step whose validation was interrupted."""
-        self.stop.install()
+        self.stop.install()  # again, because Lightning has put its own handler over ours
         self._saved_at = time.monotonic()
         if self.step and self.plan.validates(self.step) and self._validated != self.step:
             self._finish_step(trainer, _module(pl_module))
@@ -123,16 +123,6 @@ class Cycle(pl.Callback):
         if self.average is not None and self.plan.ends_epoch(self.step):
             self.average.end_of_epoch(self.plan.epochs_done(self.step))
         self._finish_step(trainer, _module(pl_module))
-
-    def on_exception(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
-    ) -> None:
-        """Give the signals back."""
-        self.stop.restore()
-
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Give the signals back."""
-        self.stop.restore()
 
     # A checkpoint's own part; Lightning adds weights, optimiser and its counters.
 
@@ -211,7 +201,7 @@ class Cycle(pl.Callback):
 
     def averaged(self, module: Module) -> AbstractContextManager[Any]:
         """The weights that are validated: those of the moving average, where there is one."""
-        return nullcontext() if self.ema is None else self.ema.swap(module.learner)
+        return nullcontext() if self.ema is None else self.ema.swapped(module.learner)
 
     def _row(self, module: Module) -> Row:
         rate = self.config.optimiser.lr * self.schedule.factor(self.step - 1)

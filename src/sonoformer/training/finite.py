@@ -16,12 +16,16 @@ INTERVAL = 50
 class Guard:
     """Watches scalars that must be finite.
 
-    On the CPU each is looked at when it comes, before it can reach the weights. On other devices a
-    flag is kept there and read every `INTERVAL` batches and before each checkpoint, so that no
-    checkpoint ever holds weights that come after it.
+    On the CPU each is looked at when it comes, before it can reach the weights. On other devices
+    that would make the host wait in every step, so a flag is kept there and read every `INTERVAL`
+    batches and before each checkpoint: no checkpoint ever holds weights that come after it.
+
+    Args:
+        deferred: keep a flag instead of looking at once.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, deferred: bool) -> None:
+        self.deferred = deferred
         self._flag: Tensor | None = None
         self._recent: deque[tuple[int, int, Tensor]] = deque(maxlen=INTERVAL + 1)
 
@@ -35,9 +39,9 @@ class Guard:
         """Watch a scalar of the batch that began last.
 
         Raises:
-            UserError: it is not finite (on the CPU; elsewhere `verify` raises).
+            UserError: it is not finite (where deferred, `verify` raises).
         """
-        if value.device.type == "cpu":
+        if not self.deferred:
             if not torch.isfinite(value):
                 self._raise(self._recent[-1][0])
             return

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import logging
+import signal
 import time
 import warnings
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from sonoformer.data.batch import Batch
 from sonoformer.data.dataset import ClipDataset
@@ -23,6 +25,7 @@ from sonoformer.training.checkpoints import AtomicIO, read_checkpoint, remove_le
 from sonoformer.training.config import TrainConfig
 from sonoformer.training.cycle import Cycle
 from sonoformer.training.devices import resolve_device, resolve_precision
+from sonoformer.training.finite import Guard
 from sonoformer.training.interrupts import Interrupted
 from sonoformer.training.journal import Row
 from sonoformer.training.learner import Learner
@@ -122,18 +125,14 @@ def fit(
         )
         return Watched(steps, batches, report.pace)
 
-    module = Module(learner, config, loader)
+    module = Module(learner, config, loader, Guard(deferred=where.type != "cpu"))
+    cycle.stop.install()
     try:
         with _quiet(), _compiled(learner, config.compile):
             _train(module, cycle, plan, where, precision, run, resume=step > 0)
-            if cycle.step < plan.total:
-                raise Interrupted(
-                    f"stopped by {cycle.stop.name} after step {cycle.step} of {plan.total}; "
-                    f"everything is saved in {run.folder}: continue with --resume",
-                    cycle.stop.number or 0,
-                )
             final = _give_back(module, cycle, where)
     finally:
+        cycle.stop.restore()
         report.close()
     return FitResult(
         cycle.step,
@@ -175,7 +174,14 @@ def _train(
     )
     module.train()
     path = str(cycle.last_path) if resume else None
-    trainer.fit(module, ckpt_path=path, weights_only=True if resume else None)
+    with suppress(SIGTERMException):  # the signal came before the first step: as if after none
+        trainer.fit(module, ckpt_path=path, weights_only=True if resume else None)
+    if cycle.step < plan.total:
+        raise Interrupted(
+            f"stopped by {cycle.stop.name} after step {cycle.step} of {plan.total}; everything is "
+            f"saved in {run.folder}: continue with --resume",
+            cycle.stop.number or signal.SIGTERM,
+        )
 
 
 def _give_back(module: Module, cycle: Cycle, device: torch.device) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
@@ -50,10 +51,11 @@ class StopRequest:
         return "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
 
     def install(self) -> None:
-        """Take over both signals; only the main thread may."""
+        """Take over both signals; only the main thread may. A second call takes them again."""
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
-                self._old[number] = signal.signal(number, self._handle)
+                self._old.setdefault(number, signal.getsignal(number))
+                signal.signal(number, self._handle)
 
     def restore(self) -> None:
         """Give both signals back."""
@@ -75,12 +77,9 @@ class StopRequest:
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.number is None:
             self.number = number
-            print(
-                f"{self.name}: stopping after this step and saving "
-                "(once more stops at once, at the last checkpoint)",
-                file=sys.stderr,
-                flush=True,
-            )
+            words = f"{self.name}: stopping after this step and saving (once more stops at once)\n"
+            # Past Python's own buffers, in whose middle a signal may arrive.
+            os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, words.encode())
         elif self._saving:
             self._impatient = True
         else:

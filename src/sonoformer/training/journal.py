@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from sonoformer.errors import MissingExtraError
-from sonoformer.files import write_text
+from sonoformer.files import write_text, writing
 
 Row = dict[str, float]
 
@@ -45,7 +45,7 @@ class Table:
             self.columns += new
             self._rewrite()
         else:
-            with open(self.path, "a", encoding="utf-8", newline="") as file:
+            with writing(self.path), open(self.path, "a", encoding="utf-8", newline="") as file:
                 self._writer(file).writerow(row)
 
     def _rewrite(self) -> None:

@@ -25,6 +25,7 @@ class Module(pl.LightningModule):
         learner: the model and its loss.
         config: the training options.
         loader: makes the training loader for a rank and a world size.
+        guard: watches the loss and the gradient.
     """
 
     def __init__(
@@ -32,10 +33,11 @@ class Module(pl.LightningModule):
         learner: Learner,
         config: TrainConfig,
         loader: Callable[[int, int], Iterable[Batch]],
+        guard: Guard,
     ) -> None:
         super().__init__()
         self.learner, self.config, self._loader = learner, config, loader
-        self.guard, self.window = Guard(), Window()
+        self.guard, self.window = guard, Window()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss of one batch."""
