@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 
 from sonoformer.errors import UserError
-from sonoformer.evaluation.probe import ProbeConfig, fit_probe, group_folds, nearest_neighbours
+from sonoformer.evaluation.probe import ProbeConfig, fit_probe, inner_folds, nearest_neighbours
 
 
 def blobs(seed: int = 0, clips: int = 200, dim: int = 12, classes: int = 3, spread: float = 1.5):
@@ -89,17 +87,16 @@ def test_a_group_is_never_on_both_sides_of_the_choice() -> None:
     assert grouped.penalty == max(ProbeConfig().penalties)
 
 
-@settings(max_examples=30, deadline=None)
-@given(sizes=st.lists(st.integers(1, 9), min_size=1, max_size=30), folds=st.integers(2, 6))
-def test_group_folds_keep_groups_whole_and_sizes_even(sizes: list[int], folds: int) -> None:
-    names = np.repeat([f"g{i}" for i in range(len(sizes))], sizes)
-    fold = group_folds(names, folds, seed=0)
-    for name in set(names):
-        assert len(set(fold[names == name])) == 1
-    counts = np.bincount(fold)
-    assert len(counts) == min(folds, len(sizes))
-    assert counts.min() > 0
-    assert counts.max() - counts.min() <= max(sizes)
+def test_inner_folds_keep_groups_whole_and_spread_classes() -> None:
+    truth = np.tile(np.arange(3), 40)
+    groups = [f"g{i // 2}" for i in range(120)]
+    fold = inner_folds(one_hot(truth), groups, 4, seed=0)
+    assert sorted(set(fold)) == [0, 1, 2, 3]
+    for name in set(groups):
+        assert len({f for f, g in zip(fold, groups, strict=True) if g == name}) == 1
+    for number in range(4):
+        assert np.bincount(truth[fold == number], minlength=3).min() >= 7
+    assert set(inner_folds(one_hot(truth), ["x"] * 60 + ["y"] * 60, 4, seed=0)) == {0, 1}
 
 
 def test_one_group_takes_the_middle_penalty() -> None:

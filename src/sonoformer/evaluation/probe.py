@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from sonoformer.data.splits import deal
 from sonoformer.errors import UserError
 
 Matrix = NDArray[np.float32]
@@ -110,8 +111,8 @@ def fit_probe(
         torch.ones(len(features)) if weight is None else torch.from_numpy(weight).float(),
         single,
     )
-    names = np.asarray(groups if groups is not None else np.arange(len(features)), dtype=str)
-    losses = _held_out_losses(problem, group_folds(names, config.folds, seed), config)
+    fold = inner_folds(targets, groups, config.folds, seed)
+    losses = _held_out_losses(problem, fold, config)
     penalty = min(losses, key=lambda p: losses[p]) if losses else float(np.median(config.penalties))
     start = torch.zeros(features.shape[1] + 1, targets.shape[1])
     solution = problem.solve(start, penalty, config.iterations).numpy()
@@ -120,20 +121,18 @@ def fit_probe(
     return LinearProbe(scaled.astype(np.float32), bias.astype(np.float32), single, penalty, losses)
 
 
-def group_folds(names: NDArray[np.str_], folds: int, seed: int) -> NDArray[np.int64]:
-    """`(clips,)` fold numbers from 0; a group lies in one fold, folds are of about equal size.
+def inner_folds(
+    targets: Mask, groups: Sequence[str] | None, folds: int, seed: int
+) -> NDArray[np.int64]:
+    """`(clips,)` fold numbers from 0: groups lie whole in one, classes are spread over them.
 
     Fewer groups than `folds` give fewer folds; one group gives one.
     """
-    unique, unit, counts = np.unique(names, return_inverse=True, return_counts=True)
-    order = np.random.default_rng(seed).permutation(len(unique))
-    order = order[np.argsort(-counts[order], kind="stable")]
-    filled = np.zeros(min(folds, len(unique)))
-    fold = np.zeros(len(unique), np.int64)
-    for group in order:
-        fold[group] = filled.argmin()
-        filled[fold[group]] += counts[group]
-    return fold[unit]
+    names = np.arange(len(targets)) if groups is None else np.asarray(groups, dtype=str)
+    unit = np.unique(names, return_inverse=True)[1]
+    count = min(folds, int(unit.max()) + 1)
+    contents = np.concatenate([targets, np.ones((len(targets), 1))], axis=1).astype(np.float64)
+    return deal(unit, contents, np.full(count, 1 / count), seed)
 
 
 def nearest_neighbours(
