@@ -1,8 +1,9 @@
-"""Files <-> waveforms: probe, decode, resample, windows of long recordings, write. No torch."""
+"""Files to waveforms and back: probe, read, stream, write, find. Works without torch."""
 
 from sonoformer.audio.clock import clock, recorded_at
-from sonoformer.audio.decode import Channel, read, read_native
-from sonoformer.audio.find import AUDIO_SUFFIXES, find
+from sonoformer.audio.decode import Channel, TruncatedWarning, read, read_native
+from sonoformer.audio.find import find
+from sonoformer.audio.opening import AUDIO_SUFFIXES
 from sonoformer.audio.probe import AudioInfo, probe
 from sonoformer.audio.resample import resample
 from sonoformer.audio.stream import Window, stream
@@ -12,6 +13,7 @@ __all__ = [
     "AUDIO_SUFFIXES",
     "AudioInfo",
     "Channel",
+    "TruncatedWarning",
     "Window",
     "clock",
     "find",

@@ -1,36 +1,37 @@
-"""What a file holds, from its header."""
+"""What a sound file holds, from its header alone."""
 
 from __future__ import annotations
 
-import errno
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
-import soundfile
-
 from sonoformer.audio.clock import recorded_at
+from sonoformer.audio.opening import opened
+from sonoformer.audio.riff import Notes, read_notes
 from sonoformer.errors import AudioError
 
 
 @dataclass(frozen=True)
 class AudioInfo:
-    """The header of a recording."""
+    """Facts of one sound file."""
 
     path: Path
     sample_rate: int
-    """Hz, as stored."""
+    """Hz"""
     channels: int
     frames: int
-    """Samples a channel, as the header says."""
+    """samples per channel that the header gives; of a WAV file never more than are there"""
     format: str
-    """Container: WAV, RF64, FLAC, OGG, MP3, AIFF, ..."""
+    """container: WAV, WAVEX, RF64, FLAC, OGG, MP3, AIFF, ..."""
     subtype: str
-    """Coding: PCM_16, FLOAT, VORBIS, ..."""
-    recorded_at: datetime | None
-    """Start of the recording by its metadata or name; local to the recorder unless it says UTC."""
+    """coding: PCM_16, FLOAT, VORBIS, ..."""
+    recorded_at: datetime | None = None
+    """wall-clock time at which the recording begins, as its recorder wrote it, without a zone"""
+    utc_offset: timedelta | None = None
+    """distance of that clock from UTC, where the recorder wrote it"""
+    truncated: bool = False
+    """a WAV file whose header promises more sound than the file holds"""
 
     @property
     def duration(self) -> float:
@@ -39,78 +40,35 @@ class AudioInfo:
 
 
 def probe(path: str | Path) -> AudioInfo:
-    """Read a recording's header.
+    """Read the header of a sound file.
 
     Raises:
-        AudioError: the file is missing, unreadable, empty, or not audio that can be decoded.
-    """
-    with opened(path) as file:
-        return describe(Path(path), file)
-
-
-def describe(path: Path, file: soundfile.SoundFile) -> AudioInfo:
-    """The header of an open file."""
-    return AudioInfo(
-        path=path,
-        sample_rate=file.samplerate,
-        channels=file.channels,
-        frames=file.frames,
-        format=file.format,
-        subtype=file.subtype,
-        recorded_at=recorded_at(
-            path, file.comment if file.format in ("WAV", "WAVEX", "RF64") else ""
-        ),
-    )
-
-
-@contextmanager
-def opened(path: str | Path) -> Iterator[soundfile.SoundFile]:
-    """A file open for decoding; every way to fail becomes one sentence.
-
-    Raises:
-        AudioError: as `probe`, or the data turns out to be broken while it is read.
+        AudioError: the file is missing, unreadable, empty, holds no sample or is no sound file.
     """
     path = Path(path)
-    try:
-        # Opened by Python first: its errors say what the decoder's do not.
-        handle = path.open("rb")
-    except OSError as error:
-        raise AudioError(
-            path, _REASONS.get(error.errno or 0, error.strerror or str(error))
-        ) from None
-    with handle:
-        if not handle.read(1):
-            raise AudioError(path, "the file is empty (0 bytes)")
-        handle.seek(0)
+    with opened(path) as file:
+        rate, channels, frames = file.samplerate, file.channels, file.frames
+        kind, subtype, comment = file.format, file.subtype, file.comment
+    notes = Notes()
+    if kind in ("WAV", "WAVEX", "RF64"):
         try:
-            file = soundfile.SoundFile(str(path))
-        except (soundfile.LibsndfileError, RuntimeError, TypeError):
-            raise AudioError(path, _unknown(path, handle.read(12))) from None
-    with file:
-        if file.frames < 1:
-            raise AudioError(path, "holds no samples")
-        try:
-            yield file
-        except soundfile.LibsndfileError as error:
-            raise AudioError(path, f"cannot be decoded ({_short(error)})") from None
-
-
-def _unknown(path: Path, head: bytes) -> str:
-    if head[4:8] == b"ftyp" or head.startswith(b"\x1aE\xdf\xa3"):
-        return "is a video or m4a container, which is not supported; convert it to WAV or FLAC"
-    if path.suffix.lower() in (".m4a", ".aac", ".wma", ".opus", ".mp4", ".webm"):
-        return f"{path.suffix} files are not supported; convert it to WAV or FLAC"
-    return "is not an audio file that can be read (WAV, FLAC, OGG, MP3 or AIFF)"
-
-
-def _short(error: soundfile.LibsndfileError) -> str:
-    return str(error.error_string).strip().rstrip(".")
-
-
-_REASONS = {
-    errno.ENOENT: "no such file",
-    errno.EACCES: "permission denied; make it readable",
-    errno.EPERM: "permission denied; make it readable",
-    errno.EISDIR: "is a folder, not an audio file",
-    errno.ELOOP: "is a symbolic link that leads in a circle",
-}
+            notes = read_notes(path)
+        except OSError as error:  # it was there a moment ago
+            raise AudioError(path, f"cannot be read ({error.strerror})") from error
+    began = recorded_at(
+        path,
+        notes.comment or comment,
+        guano=notes.guano,
+        origination=notes.origination,
+    )
+    return AudioInfo(
+        path=path,
+        sample_rate=rate,
+        channels=channels,
+        frames=frames,
+        format=kind,
+        subtype=subtype,
+        recorded_at=began.replace(tzinfo=None) if began else None,
+        utc_offset=began.utcoffset() if began else None,
+        truncated=notes.missing > 0,
+    )

@@ -1,4 +1,4 @@
-"""Waveforms -> files."""
+"""Waveforms to files: never half a file, never the encoder's crash on long ones."""
 
 from __future__ import annotations
 
@@ -8,12 +8,21 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from sonoformer.errors import UserError
+from sonoformer.audio.resample import check_rate
+from sonoformer.errors import AudioError
 from sonoformer.files import atomic
 
-_FORMATS = {".wav": "WAV", ".flac": "FLAC", ".ogg": "OGG", ".mp3": "MP3", ".aif": "AIFF"}
-_RF64_FROM = 4_000_000_000
-"""Bytes of sound from which a WAV file needs the RF64 header."""
+_FORMATS = {
+    ".wav": ("WAV", "PCM_16"),
+    ".rf64": ("RF64", "PCM_16"),
+    ".flac": ("FLAC", "PCM_16"),
+    ".ogg": ("OGG", "VORBIS"),
+    ".opus": ("OGG", "OPUS"),
+    ".mp3": ("MP3", "MPEG_LAYER_III"),
+    ".aif": ("AIFF", "PCM_16"),
+    ".aiff": ("AIFF", "PCM_16"),
+}
+_WAV_LIMIT = 4_000_000_000  # bytes; the size fields of WAV end at 2**32, those of RF64 at 2**64
 
 
 def write(
@@ -24,38 +33,98 @@ def write(
     subtype: str | None = None,
     recorded_at: datetime | None = None,
 ) -> None:
-    """Write float samples in [-1, 1], `(samples,)` or `(samples, channels)`, atomically.
+    """Write a sound file, whole or not at all; the name's ending chooses the format.
 
     Args:
-        path: the suffix names the format: wav, flac, ogg (Vorbis), mp3, aif.
-        samples: the sound.
+        path: ends in .wav, .rf64, .flac, .ogg (Vorbis), .opus, .mp3, .aif or .aiff.
+        samples: `(samples,)` or `(samples, channels)`; floating-point at full scale 1 (integer
+            codings clip beyond it), or int16 or int32.
         sample_rate: Hz.
-        subtype: coding, such as `PCM_16` (the default of WAV and FLAC) or `FLOAT`.
-        recorded_at: start of the recording, written as a comment that `probe` reads back.
+        subtype: coding, such as PCM_24 or FLOAT; by default PCM_16 where the format has it.
+        recorded_at: start of the recording, kept as a comment that `probe` and AudioMoth's
+            tools read; an aware time keeps its zone.
 
     Raises:
-        UserError: an unknown suffix, a coding that the format does not have, samples that are not
-            finite, a folder that cannot be written, a full disk.
+        AudioError: the format or coding is unknown, there is no sample, one is NaN or infinite,
+            the encoder does not take the rate or channels, or writing failed.
+        UserError: the disk is full or the folder cannot be written.
     """
     path = Path(path)
-    format = _FORMATS.get(path.suffix.lower())
-    if format is None:
-        raise UserError(f"{path}: unknown audio format; end the name in {', '.join(_FORMATS)}")
+    check_rate(sample_rate)
+    container, coding = _coding(path, subtype)
+    samples = _checked(path, samples)
+    # PCM_16 halves what lies in memory, but one limit for all codings is simpler and safe.
+    if container == "WAV" and samples.size * max(4, samples.itemsize) > _WAV_LIMIT:
+        container = "RF64"
+    with atomic(path) as temporary:
+        try:
+            _encode(temporary, samples, sample_rate, container, coding, recorded_at)
+        # soundfile asserts that every frame was written, which a full disk prevents.
+        except (soundfile.LibsndfileError, AssertionError) as error:
+            why = str(getattr(error, "error_string", "")).rstrip(".") or "the disk may be full"
+            raise AudioError(
+                path,
+                f"cannot be written as {coding} with {_shape(samples)} at {sample_rate} Hz ({why})",
+            ) from error
+
+
+def _coding(path: Path, subtype: str | None) -> tuple[str, str]:
+    if path.suffix.lower() not in _FORMATS:
+        raise AudioError(path, f"its name must end in one of {', '.join(_FORMATS)}")
+    container, default = _FORMATS[path.suffix.lower()]
+    coding = default if subtype is None else subtype.upper()
+    if not soundfile.check_format(container, coding):
+        known = ", ".join(soundfile.available_subtypes(container))
+        raise AudioError(path, f"{container} has no coding {subtype!r}; it has {known}")
+    return container, coding
+
+
+def _checked(path: Path, samples: np.ndarray) -> np.ndarray:
+    samples = np.asarray(samples)
+    if samples.dtype not in (np.float32, np.float64, np.int16, np.int32):
+        samples = samples.astype(np.float32)
+    if samples.ndim not in (1, 2) or not samples.size:
+        raise AudioError(
+            path, f"nothing to write: samples have shape {samples.shape}; give (samples, channels)"
+        )
     if not np.isfinite(samples).all():
-        raise UserError(f"{path}: the sound to write holds a sample that is not a number")
-    if format == "WAV" and samples.size * 4 > _RF64_FROM:
-        format = "RF64"
-    if not soundfile.check_format(format, subtype):
-        raise UserError(f"{path}: {format} files have no coding {subtype}")
+        raise AudioError(path, "was not written: a sample is NaN or infinite")
+    return samples
+
+
+def _encode(
+    path: Path,
+    samples: np.ndarray,
+    rate: int,
+    container: str,
+    coding: str,
+    recorded_at: datetime | None,
+) -> None:
     channels = 1 if samples.ndim == 1 else samples.shape[1]
-    with (
-        atomic(path) as temporary,
-        soundfile.SoundFile(
-            str(temporary), "w", sample_rate, channels, subtype, format=format
-        ) as file,
-    ):
+    with soundfile.SoundFile(
+        str(path), "w", rate, channels, subtype=coding, format=container
+    ) as file:
         if recorded_at is not None:
-            file.comment = f"Recorded at {recorded_at:%H:%M:%S %d/%m/%Y} (UTC)"
-        # libsndfile's Vorbis encoder overflows its stack when given minutes in one call.
-        for begin in range(0, len(samples), sample_rate):
-            file.write(samples[begin : begin + sample_rate])
+            file.comment = _comment(recorded_at)
+        # At most a second at a time: the Vorbis encoder overflows its stack on long calls
+        # (libsndfile #1095).
+        for first in range(0, len(samples), rate):
+            file.write(np.ascontiguousarray(samples[first : first + rate]))
+
+
+def _comment(began: datetime) -> str:
+    """As AudioMoth writes it."""
+    fraction = f".{began.microsecond:06d}".rstrip("0") if began.microsecond else ""
+    zone = ""
+    offset = began.utcoffset()
+    if offset is not None:
+        minutes = round(offset.total_seconds() / 60)
+        hours, rest = divmod(abs(minutes), 60)
+        zone = f"{'-' if minutes < 0 else '+'}{hours}" if minutes else ""
+        zone = f" (UTC{zone}{f':{rest:02d}' if rest else ''})"
+    return f"Recorded at {began:%H:%M:%S}{fraction} {began:%d/%m/%Y}{zone}"
+
+
+def _shape(samples: np.ndarray) -> str:
+    channels = 1 if samples.ndim == 1 else samples.shape[1]
+    return f"{channels} channel{'s' if channels > 1 else ''}"
