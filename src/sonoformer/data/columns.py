@@ -48,7 +48,7 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
     "channel": ("channel",),
     "reviewed": ("reviewed",),
     "weight": ("weight",),
-    "split": ("split", "subset", "partition", "official_split"),
+    "split": ("split", "subset", "partition"),
     "fold": ("fold", "folds"),
     "group": ("group", "group_id"),
     "recorded_at": ("recorded_at", "datetime", "timestamp", "begin date time"),

@@ -70,7 +70,7 @@ def sizes(paths: Iterable[str | Path]) -> dict[str, int]:
     found = {}
     for path in paths:
         try:
-            found[str(path)] = os.stat(path).st_size
+            found[str(path)] = Path(path).stat().st_size
         except OSError:
             continue
     return found

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
+
 from sonoformer.audio.find import find
 from sonoformer.audio.probe import AudioInfo, probe
-
 from sonoformer.data.columns import ColumnMap
 from sonoformer.data.fingerprint import duplicates, fingerprints, sizes
 from sonoformer.data.manifest import Manifest
@@ -60,7 +60,7 @@ class Pool:
 
 
 def gather(
-    sources: Iterable[str | Path],
+    sources: Iterable[str | Path | Manifest],
     *,
     exclude: Iterable[Manifest] = (),
     columns: ColumnMap = ColumnMap(),
@@ -73,7 +73,7 @@ def gather(
 
     Args:
         sources: folders, globs, audio files, and manifests (.csv, .parquet, .txt, ...); stretches
-            of a manifest keep their times and columns.
+            of a manifest keep their times and columns. Manifests that are read already will do.
         exclude: manifests whose recordings must not be in the pool, for example the test part of a
             labelled set: rows of the same file, of a file with the same content, or of a group with
             the same name are left out.
@@ -130,10 +130,13 @@ def _probe(name: str) -> AudioInfo | AudioError:
         return error
 
 
-def _collect(sources: list[str | Path], columns: ColumnMap) -> tuple[pl.DataFrame, str]:
+def _collect(sources: list[str | Path | Manifest], columns: ColumnMap) -> tuple[pl.DataFrame, str]:
     tables = []
     audio = []
     for source in sources:
+        if isinstance(source, Manifest):
+            tables.append(source.table)
+            continue
         path = Path(source)
         if path.suffix.lower() in TABLES and path.is_file():
             tables.append(Manifest.read(path, columns=columns, separator=";").table)
@@ -145,10 +148,9 @@ def _collect(sources: list[str | Path], columns: ColumnMap) -> tuple[pl.DataFram
     if not tables:
         raise UserError("no recordings given; name a folder, a file, a pattern or a manifest")
     table = pl.concat(tables, how="diagonal_relaxed")
-    names = ", ".join(map(str, sources))
-    return table.unique(["path", "start", "end", "channel"], keep="first", maintain_order=True), (
-        names if len(names) < 80 else f"{names[:77]}..."
-    )
+    table = table.unique(["path", "start", "end", "channel"], keep="first", maintain_order=True)
+    names = ", ".join(s.source if isinstance(s, Manifest) else str(s) for s in sources)
+    return table, names if len(names) < 80 else f"{names[:77]}..."
 
 
 def _without(table: pl.DataFrame, exclude: list[Manifest], workers: int) -> pl.DataFrame:

@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 
 import polars as pl
-from sonoformer.audio.find import find
 
+from sonoformer.audio.find import find
 from sonoformer.data.columns import SCHEMA, ColumnMap, find_columns
 from sonoformer.data.manifest import Manifest, natural
 from sonoformer.errors import UserError
@@ -51,7 +51,7 @@ def read_manifest(
         raise UserError(f"{path}: no rows")
     names = find_columns(table, columns, str(path))
     table = _convert(table, names, separator, str(path))
-    base = Path(os.path.abspath(root if root is not None else path.parent))
+    base = _absolute(root if root is not None else path.parent)
     table = _resolve(table, base, str(path), climbing=root is not None, absolute=allow_absolute)
     return Manifest.of(table, str(path))
 
@@ -66,9 +66,9 @@ def read_folder(folder: Path) -> Manifest:
     Raises:
         UserError: there is no audio below `folder`.
     """
-    base = Path(os.path.abspath(folder))
+    base = _absolute(folder)
     files = find([base])
-    parts = [Path(os.path.abspath(file)).relative_to(base).parts for file in files]
+    parts = [_absolute(file).relative_to(base).parts for file in files]
     top = sorted(entry.name for entry in base.iterdir() if entry.is_dir())
     top = [name for name in top if not name.startswith(".")]
     split = bool(top) and len(top) > 1 and all(name.lower() in _PART for name in top)
@@ -227,7 +227,7 @@ def _resolve(
         _refuse(
             rooted & ~inside,
             source,
-            "absolute path outside the table's folder; pass --allow-absolute if you trust the table",
+            "absolute path outside the table's folder; if you trust it, pass --allow-absolute",
             paths,
         )
     joined = (
@@ -254,6 +254,11 @@ def _resolve(
             paths,
         )
     return table.with_columns(joined.alias("path"))
+
+
+def _absolute(path: Path) -> Path:
+    """Absolute without "..", symbolic links left as they are so that names stay the user's."""
+    return Path(os.path.normpath(path.absolute()))
 
 
 def _refuse(wrong: pl.Series, source: str, reason: str, shown: pl.Series | None = None) -> None:

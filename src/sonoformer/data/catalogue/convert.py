@@ -6,7 +6,7 @@ what the packed file tells about it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import polars as pl
@@ -37,17 +37,17 @@ def convert_queen(package: Path) -> pl.DataFrame:
     return _once(package, write, schema)
 
 
-BANK_SCHEMA: dict[str, type[pl.DataType]] = {
+BANK_SCHEMA: Mapping[str, type[pl.DataType]] = {
     "path": pl.String,
     "name": pl.String,
-    "program": pl.Int64,
+    "programs": pl.String,
     "percussion": pl.Boolean,
     "hz": pl.Float64,
 }
 
 
 def convert_soundfont(package: Path) -> pl.DataFrame:
-    """Samples of a SoundFont: `name`, lowest General MIDI `program`, `percussion`, `hz`."""
+    """Samples of a SoundFont: `name`, General MIDI `programs` joined by ";", `percussion`, `hz`."""
 
     def write(folder: Path) -> Rows:
         rows: Rows = []
@@ -59,7 +59,7 @@ def convert_soundfont(package: Path) -> pl.DataFrame:
                     {
                         "path": path.name,
                         "name": sample.name,
-                        "program": sample.programs[0] if sample.programs else None,
+                        "programs": ";".join(map(str, sample.programs)),
                         "percussion": sample.percussion,
                         "hz": 440.0 * 2 ** ((sample.key - 69) / 12),
                     }
@@ -88,7 +88,7 @@ def convert_patches(package: Path) -> pl.DataFrame:
                     {
                         "path": path.name,
                         "name": name.replace("_", " "),
-                        "program": None if drum else int(number),
+                        "programs": "" if drum else str(int(number)),
                         "percussion": drum,
                         "hz": patch.root_hz,
                     }
@@ -99,7 +99,7 @@ def convert_patches(package: Path) -> pl.DataFrame:
 
 
 def _once(
-    package: Path, write: Callable[[Path], Rows], schema: dict[str, type[pl.DataType]]
+    package: Path, write: Callable[[Path], Rows], schema: Mapping[str, type[pl.DataType]]
 ) -> pl.DataFrame:
     """Convert into `converted/PACKAGE` unless it is there; the table with absolute paths."""
     target = cache_folder() / "converted" / package.name

@@ -12,6 +12,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from sonoformer.data.catalogue.cache import Progress, cache_folder, quiet, whole_folder
+from sonoformer.data.catalogue.unpack import free_space
 from sonoformer.errors import UserError
 
 
@@ -66,6 +67,7 @@ def package_folder(name: str, progress: Progress = quiet) -> Path:
     unpacked = sorted((cache_folder() / "packages").glob(f"{name}_*"))
     if unpacked:
         return unpacked[-1]
+    free_space(cache_folder(), 4_000_000 * package.megabytes)  # the .deb and what comes out
     archive = _downloaded(name) or _download(package, progress)
     progress(f"unpacking {name}", 0, None)
     version = unquote(archive.name.split("_")[1])
@@ -103,8 +105,9 @@ def _download(package: Package, progress: Progress) -> Path:
         if done.returncode == 0 and found is not None:
             return found
     raise UserError(
-        f"{package.name}: apt-get cannot download it ({_reason(done.stderr)}); run `apt-get update` "
-        f"as root and try again, or put the .deb into {folder}, or use another set"
+        f"{package.name}: apt-get cannot download it ({_reason(done.stderr)}); "
+        f"run `apt-get update` as root and try again, or put the .deb into {folder}, "
+        "or use another set"
     )
 
 

@@ -13,15 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
-from sonoformer.audio.find import find
 
-from sonoformer.data.catalogue.cache import Progress, cache_folder, quiet
+from sonoformer.audio.find import find
+from sonoformer.data.catalogue.cache import Progress, quiet
 from sonoformer.data.catalogue.convert import convert_patches, convert_queen, convert_soundfont
 from sonoformer.data.catalogue.debian import package_folder
 from sonoformer.data.manifest import Manifest
 from sonoformer.data.pool import gather
-
-Voice = Callable[[str], str]
 
 
 @dataclass(frozen=True)
@@ -92,14 +90,10 @@ def pool_table(packages: Iterable[str], progress: Progress = quiet) -> pl.DataFr
     """
     parts = [_package(name, progress) for name in packages]
     table = pl.concat(parts)
-    listing = cache_folder() / ".pool.parquet"
-    Manifest.of(table).save(listing)
-    try:
-        pool = gather(
-            [listing], progress=lambda done, total: progress("opening files", done, total)
-        )
-    finally:
-        listing.unlink(missing_ok=True)
+    pool = gather(
+        [Manifest.of(table, "packages")],
+        progress=lambda done, total: progress("opening files", done, total),
+    )
     progress(pool.summary, len(pool.manifest), len(pool.manifest))
     table = pool.manifest.table.select("path", "group", "package", "kind", "duration")
     hours = pl.col("duration").sum().over("package") / 3600

@@ -9,6 +9,7 @@ instrument has zones (`ibag`) of generators (`igen`), one of which names a sampl
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -135,7 +136,7 @@ def _links(
 ) -> list[list[int]]:
     """For every head, the amounts of the generators of `kind` in its zones."""
     links = []
-    for head, following in zip(heads[:-1], heads[1:], strict=True):
+    for head, following in pairwise(heads):
         zones = bags["generator"][head["bag"] : following["bag"] + 1]
         span = generators[zones[0] : zones[-1]] if len(zones) else generators[:0]
         links.append([int(a) for a in span["amount"][span["kind"] == kind]])
