@@ -66,7 +66,7 @@ class AstConfig:
             raise UserError(f"drop_path: must be at least 0 and below 1; got {self.drop_path}")
 
 
-SIZES = {
+SIZES: dict[str, dict[str, Any]] = {
     "micro": {"dim": 128, "depth": 5, "heads": 2},
     "tiny": {"dim": 192, "depth": 12, "heads": 3},
     "small": {"dim": 384, "depth": 12, "heads": 6},
@@ -223,7 +223,9 @@ class AstEncoder(nn.Module):
         return self.encode(self.embed_patches(pixels, grid), valid, grid, layers)
 
     def _prefix(self) -> Tensor:
-        tokens = [self.cls_token] + ([self.dist_token] if self.config.prefix == 2 else [])
+        tokens: list[Tensor] = [self.cls_token]
+        if self.config.prefix == 2:
+            tokens.append(self.dist_token)
         return torch.cat(tokens, 1) + self.pos_embed[:, : self.config.prefix]
 
     def _positions(self, grid: tuple[int, int]) -> Tensor:

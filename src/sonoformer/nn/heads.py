@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import torch.nn.functional as F
+import torch
 from torch import Tensor, nn
 
 
@@ -16,15 +16,15 @@ class ClassifierHead(nn.Sequential):
     """
 
     def __init__(self, dim: int, classes: int, norm_eps: float = 1e-5) -> None:
-        super().__init__(nn.LayerNorm(dim, eps=norm_eps), nn.Linear(dim, classes))
-        nn.init.trunc_normal_(self[1].weight, std=0.02)
-        nn.init.zeros_(self[1].bias)
+        linear = nn.Linear(dim, classes)
+        nn.init.trunc_normal_(linear.weight, std=0.02)
+        nn.init.zeros_(linear.bias)
+        super().__init__(nn.LayerNorm(dim, eps=norm_eps), linear)
 
     def forward(self, pooled: Tensor) -> Tensor:
         """`(batch, dim)` -> logits `(batch, classes)`; the norm in fp32."""
-        normed = F.layer_norm(
-            pooled.float(), self[0].normalized_shape, self[0].weight, self[0].bias, self[0].eps
-        )
+        with torch.autocast(pooled.device.type, enabled=False):
+            normed = self[0](pooled.float())
         return self[1](normed)
 
 

@@ -1,0 +1,1 @@
+"""Recordings and labels -> batches: manifests, splits, packed caches, augmentation, order."""

@@ -1,0 +1,58 @@
+"""What a loader gives and a learner takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+@dataclass
+class Batch:
+    """Clips of one step.
+
+    Attributes:
+        wave: `(batch, samples)` in [-1, 1], zero past each clip's length; learners see float32
+            (between processes 16-bit integers travel, see `prepared`).
+        lengths: `(batch,)` samples of each clip.
+        index: `(batch,)` rows of the data set.
+        targets: `(batch, classes)` in [0, 1], where there are labels.
+        known: bool `(batch, classes)`, false where nobody looked for the class.
+        noise: `(batch, k)` uniform in [0, 1), keyed by each clip's place in the epoch.
+        draws: `(batch, 8)` uniform in [0, 1) for spectrogram augmentation, in training only.
+        problems: recordings that could not be read, and were replaced, as `path: reason`.
+    """
+
+    wave: Tensor
+    lengths: Tensor
+    index: Tensor
+    targets: Tensor | None = None
+    known: Tensor | None = None
+    noise: Tensor | None = None
+    draws: Tensor | None = None
+    problems: list[str] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
+        """The batch on a device, its waveforms as float32."""
+        return self._each(lambda value: value.to(device, non_blocking=non_blocking)).prepared()
+
+    def pin_memory(self) -> Batch:
+        """The batch in page-locked memory, for an asynchronous copy to a GPU."""
+        return self._each(Tensor.pin_memory)
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        tensors: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
+        changed = {n: change(v) if isinstance(v, Tensor) else v for n, v in tensors.items()}
+        return Batch(**changed)
+
+    def prepared(self) -> Batch:
+        """The batch with its waveforms as float32; 16-bit integers become [-1, 1)."""
+        if self.wave.dtype == torch.int16:
+            self.wave = self.wave.float().mul_(1 / 32768)
+        return self

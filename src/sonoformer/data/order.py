@@ -1,0 +1,109 @@
+"""Which clip comes when: the order of a whole training run as a pure function of its seed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from sonoformer.data.keys import numpy_generator
+from sonoformer.errors import UserError
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """A clip at its place.
+
+    Attributes:
+        epoch: pass over the data, from 0.
+        position: place in the epoch's order over all processes; everything random about the clip
+            is keyed by it.
+        index: row of the data set.
+    """
+
+    epoch: int
+    position: int
+    index: int
+
+
+class Order:
+    """The clips of every batch of a run.
+
+    Args:
+        n: number of clips.
+        batch_size: clips a batch; at most `n` are taken.
+        seed: of the order.
+        shuffle: a new permutation each epoch; otherwise rows in order.
+        weights: `(n,)` relative chances; clips are then drawn with replacement (balanced sampling).
+        lengths: `(n,)` samples; clips of similar length then share a batch: each stretch of
+            `bucket` batches of the permutation is sorted by length and its batches are shuffled.
+        samples: clips an epoch; `n` by default.
+        bucket: batches sorted together.
+
+    Raises:
+        UserError: no clips, or weights that are negative or all zero.
+    """
+
+    def __init__(
+        self,
+        n: int,
+        *,
+        batch_size: int,
+        seed: int,
+        shuffle: bool = True,
+        weights: np.ndarray | None = None,
+        lengths: np.ndarray | None = None,
+        samples: int | None = None,
+        bucket: int = 50,
+    ) -> None:
+        if n < 1:
+            raise UserError("no clips to train on")
+        if weights is not None and (weights.min() < 0 or weights.sum() <= 0):
+            raise UserError("sampling weights must not be negative, nor all zero")
+        self.n, self.seed, self.shuffle, self.bucket = n, seed, shuffle, bucket
+        self.samples = n if samples is None else samples
+        self.batch_size = min(batch_size, self.samples)
+        self.weights, self.lengths = weights, lengths
+        self._cached: tuple[int, np.ndarray] | None = None
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches an epoch; clips of a last, smaller batch come in another epoch."""
+        return self.samples // self.batch_size
+
+    def batch(self, step: int) -> list[Draw]:
+        """The clips of batch `step`, counted over the whole run."""
+        epoch, number = divmod(step, self.steps_per_epoch)
+        first = number * self.batch_size
+        rows = self.epoch(epoch)[first : first + self.batch_size]
+        return [Draw(epoch, first + i, int(row)) for i, row in enumerate(rows)]
+
+    def epoch(self, epoch: int) -> np.ndarray:
+        """Rows of the data set in the order of one epoch, whole batches only."""
+        if self._cached is None or self._cached[0] != epoch:
+            self._cached = (epoch, self._arrange(epoch))
+        return self._cached[1]
+
+    def _arrange(self, epoch: int) -> np.ndarray:
+        whole = self.steps_per_epoch * self.batch_size
+        random = numpy_generator(self.seed, "order", epoch)
+        if self.weights is not None:
+            chances = self.weights / self.weights.sum()
+            rows = random.choice(self.n, self.samples, p=chances)
+        elif self.shuffle:
+            rows = np.resize(random.permutation(self.n), self.samples)
+        else:
+            rows = np.resize(np.arange(self.n), self.samples)
+        rows = rows[:whole]
+        return rows if self.lengths is None else self._bucketed(rows, random)
+
+    def _bucketed(self, rows: np.ndarray, random: np.random.Generator) -> np.ndarray:
+        assert self.lengths is not None
+        stretch = self.bucket * self.batch_size
+        parts = []
+        for first in range(0, len(rows), stretch):
+            part = rows[first : first + stretch]
+            part = part[np.argsort(self.lengths[part], kind="stable")]
+            parts.append(part.reshape(-1, self.batch_size))
+        batches = np.concatenate(parts)
+        return batches[random.permutation(len(batches))].reshape(-1)
