@@ -7,16 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from sonoformer.encoders.embedding import embed
 from sonoformer.errors import UserError, nearest
 from sonoformer.nn.blocks import Block
 from sonoformer.nn.patches import PatchEmbed, cut, grid_of, valid_patches
 from sonoformer.nn.positions import by_reference, by_seconds
-from sonoformer.nn.tokens import Patches, Tokens
+from sonoformer.nn.tokens import Patches, Pooling, Tokens
 from sonoformer.spectral import FbankConfig, FrontEnd
 
 
@@ -221,6 +223,16 @@ class AstEncoder(nn.Module):
         spec, frames = (audio, lengths) if audio.ndim == 3 else self.front(audio, lengths)
         pixels, grid, valid = self.patches(spec, frames)
         return self.encode(self.embed_patches(pixels, grid), valid, grid, layers)
+
+    def embed(
+        self,
+        audio: Tensor | str | Path,
+        window: float = 10.0,
+        hop: float | None = None,
+        pool: Pooling = "mean",
+    ) -> Tensor:
+        """`(windows, dim)` features of a waveform or a recording; see `encoders.embedding`."""
+        return embed(self, audio, window, hop, pool, self.pos_embed.device)
 
     def _prefix(self) -> Tensor:
         tokens: list[Tensor] = [self.cls_token]

@@ -1,0 +1,91 @@
+"""Encoders <-> checkpoint folders.
+
+Tensors of the encoder stand under `encoder.`, those of a head or an objective under their own
+names, so that an encoder can be taken out of any checkpoint.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from sonoformer.encoders.ast import AstConfig, AstEncoder
+from sonoformer.errors import UserError, nearest
+from sonoformer.settings import build, plain
+from sonoformer.weights import assign, is_checkpoint, load_checkpoint, save_checkpoint
+
+ENCODERS: dict[str, tuple[type, type]] = {"ast": (AstConfig, AstEncoder)}
+"""Name -> (configuration, encoder)."""
+
+_PLACES = ("", "model")
+"""Where a checkpoint lies in a folder that is named: the folder itself, or a run's model."""
+
+
+def find_checkpoint(path: str | Path) -> Path:
+    """The checkpoint folder that `path` means: itself, or the model of a run folder.
+
+    Raises:
+        UserError: there is none.
+    """
+    path = Path(path)
+    for place in _PLACES:
+        if is_checkpoint(path / place):
+            return path / place
+    if not path.exists():
+        raise UserError(f"{path}: no such folder; name a run or a checkpoint folder")
+    raise UserError(f"{path}: holds no checkpoint (model.safetensors and config.json)")
+
+
+def save_encoder(
+    encoder: nn.Module,
+    folder: str | Path,
+    card: str,
+    *,
+    extra: dict[str, Any] | None = None,
+    tensors: dict[str, Tensor] | None = None,
+) -> Path:
+    """Write an encoder, and whatever comes with it.
+
+    Args:
+        encoder: an instance of a class in `ENCODERS`.
+        folder: the checkpoint folder.
+        card: README.md.
+        extra: further entries of config.json (head, classes, objective).
+        tensors: further tensors, under names that do not begin with `encoder.`.
+    """
+    name = next(name for name, (_, kind) in ENCODERS.items() if type(encoder) is kind)
+    weights = {f"encoder.{key}": value for key, value in encoder.state_dict().items()}
+    config = {"encoder": {"name": name, "config": plain(encoder.config)}, **(extra or {})}
+    return save_checkpoint(folder, {**weights, **(tensors or {})}, config, card)
+
+
+def read_encoder(path: str | Path) -> tuple[nn.Module, dict[str, Tensor], dict[str, Any]]:
+    """The encoder of a run or checkpoint folder, the other tensors, and config.json.
+
+    Raises:
+        UserError: the folder holds no checkpoint, or one that does not fit its configuration.
+    """
+    folder = find_checkpoint(path)
+    tensors, config = load_checkpoint(folder)
+    entry = config.get("encoder")
+    if not isinstance(entry, dict) or entry.get("name") not in ENCODERS:
+        name = str(entry.get("name")) if isinstance(entry, dict) else ""
+        raise UserError(f"{folder}: unknown encoder {name!r}.{nearest(name, ENCODERS)}")
+    encoder = build_encoder(entry["name"], entry.get("config", {}), f"{folder}/config.json")
+    own = {
+        key.removeprefix("encoder."): value
+        for key, value in tensors.items()
+        if key.startswith("encoder.")
+    }
+    assign(encoder, own, str(folder))
+    rest = {key: value for key, value in tensors.items() if not key.startswith("encoder.")}
+    return encoder, rest, config
+
+
+def build_encoder(name: str, config: dict[str, Any], source: str) -> nn.Module:
+    """A fresh encoder of `ENCODERS` from plain configuration values."""
+    kind, encoder = ENCODERS[name]
+    made: nn.Module = encoder(build(kind, config, source))
+    return made

@@ -1,0 +1,71 @@
+"""State dictionaries that other programs wrote, read without executing anything."""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from sonoformer.errors import UserError
+
+_WRAPPERS = ("state_dict", "model", "model_state_dict", "net")
+
+
+def read_foreign(path: str | Path) -> dict[str, Tensor]:
+    """Tensors of a `.pth`, `.pt`, `.bin`, `.ckpt` or `.safetensors` file, on the CPU.
+
+    A dictionary wrapped under a usual name (`state_dict`, `model`) is unwrapped, and the `module.`
+    that DataParallel puts before every name is taken off. Values that are no tensors (counters,
+    optimiser state) are left out.
+
+    Raises:
+        UserError: the file is missing, broken, no checkpoint, or needs code to be executed.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise UserError(f"{path}: is a folder; name the weights file in it")
+    if not path.exists():
+        raise UserError(f"{path}: no such file")
+    if path.suffix == ".safetensors":
+        try:
+            return _strip(load_file(path))
+        except (SafetensorError, OSError) as error:
+            raise UserError(f"{path}: is not a whole safetensors file ({error})") from error
+    value = _load(path)
+    for name in _WRAPPERS:
+        if isinstance(value, Mapping) and isinstance(value.get(name), Mapping):
+            value = value[name]
+    if not isinstance(value, Mapping):
+        raise UserError(f"{path}: holds a {type(value).__name__}, not a dictionary of weights")
+    tensors = {str(k): v.detach() for k, v in value.items() if isinstance(v, Tensor)}
+    if not tensors:
+        raise UserError(f"{path}: holds no tensors")
+    return _strip(tensors)
+
+
+def _load(path: Path) -> Any:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        if "weights_only" in str(error).lower() or "unsupported" in str(error).lower():
+            raise UserError(
+                f"{path}: cannot be read without executing code that it carries, which is refused; "
+                "ask its authors for a file of plain tensors (safetensors)"
+            ) from None
+        raise UserError(f"{path}: is not a checkpoint, or is cut short") from None
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"{path}: is not a checkpoint, or is cut short ({reason})") from None
+
+
+def _strip(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    if all(name.startswith("module.") for name in tensors):
+        return {name.removeprefix("module."): value for name, value in tensors.items()}
+    return tensors
