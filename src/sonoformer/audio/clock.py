@@ -69,6 +69,8 @@ def _from_parts(match: re.Match[str]) -> datetime | None:
 
 
 def _iso(text: str) -> datetime | None:
+    if len(text.strip()) < len("20210612T193000"):  # a day alone is not when sound began
+        return None
     try:
         return _plausible(datetime.fromisoformat(text.strip()))
     except ValueError:

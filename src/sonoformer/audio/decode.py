@@ -40,6 +40,10 @@ def read(
 ) -> np.ndarray:
     """Decode a file, or a stretch of it, to mono at `sample_rate`.
 
+    A slice of WAV, AIFF, FLAC or Vorbis costs about as much wherever it lies; MP3 and Opus are
+    searched from their beginning (some 0.2 s for an hour). Whole recordings of hours belong to
+    `stream`. A file that is cut or damaged is read up to there, with a `TruncatedWarning`.
+
     Args:
         path: any file that `probe` accepts.
         sample_rate: Hz of the result, whatever the file's own rate.

@@ -6,11 +6,12 @@ import os
 import stat
 import string
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 
 import soundfile
 
+from sonoformer.audio.mpeg import Source, stated_length
 from sonoformer.errors import AudioError
 
 READABLE_SUFFIXES = frozenset(
@@ -48,21 +49,30 @@ def opened(path: str | Path) -> Iterator[soundfile.SoundFile]:
     Raises:
         AudioError: the file is missing, a folder, unreadable, empty, without sound, or no sound.
     """
-    name = os.fspath(path)
     _check_place(path)
-    if name.lower().endswith(".mp3"):
-        # The MP3 decoder searches anything for sound and complains on stderr.
-        _refuse_text(path)
-    try:
-        file = soundfile.SoundFile(name)
-    except (soundfile.LibsndfileError, TypeError, OSError) as error:
-        raise AudioError(path, _diagnosis(Path(path), error)) from error
-    with file:
+    file, source = _open(path)
+    with closing(source) if source else nullcontext(), file:
         if file.format == "RAW":  # what libsndfile makes of any file called .au or .vox
             raise AudioError(path, "has no header that says what it holds; " + _CONVERT)
         if file.frames < 1:
             raise AudioError(path, _no_frames(Path(path)))
         yield file
+
+
+def _open(path: str | Path) -> tuple[soundfile.SoundFile, Source | None]:
+    """The open file and, if soundfile reads it through an object of ours, that object."""
+    name = os.fspath(path)
+    if name.lower().endswith(".mp3"):
+        # The MP3 decoder searches anything for sound and complains on stderr.
+        _refuse_text(path)
+    try:
+        file = soundfile.SoundFile(name)
+        if file.format == "MP3" and (source := stated_length(path, file.frames)):
+            file.close()
+            return soundfile.SoundFile(source), source
+    except (soundfile.LibsndfileError, TypeError, OSError) as error:
+        raise AudioError(path, _diagnosis(Path(path), error)) from error
+    return file, None
 
 
 def _check_place(path: str | Path) -> None:
@@ -108,7 +118,10 @@ def _diagnosis(path: Path, error: Exception) -> str:
         return "is text, not sound"
     if path.suffix.lower() in FOREIGN_SUFFIXES:
         return f"{path.suffix} files cannot be read; {_CONVERT}"
-    return f"is damaged or is no sound file ({_why(error)})"
+    why = _why(error)
+    if why.startswith("File does not exist"):  # what the MP3 decoder's complaint comes out as
+        why = "no sound found in it"
+    return f"is damaged or is no sound file ({why})"
 
 
 def _no_frames(path: Path) -> str:

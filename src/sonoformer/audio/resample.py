@@ -35,7 +35,7 @@ def resample(x: np.ndarray, rate_in: int, rate_out: int) -> np.ndarray:
         return x
     y = soxr.resample(x, rate_in, rate_out, quality="HQ")
     if not len(y):  # fewer samples than half a period of the new rate
-        y = soxr.resample(np.concatenate([x] * (rate_in // len(x) + 1)), rate_in, rate_out)[:1]
+        y = x[:1]
     return y
 
 
@@ -45,5 +45,5 @@ def check_rate(rate: int) -> None:
     Raises:
         UserError: not a whole number of Hz above 0.
     """
-    if isinstance(rate, bool) or int(rate) != rate or rate < 1:
+    if isinstance(rate, bool) or not isinstance(rate, int | np.integer) or rate < 1:
         raise UserError(f"sample_rate: {rate!r} is not a whole number of Hz above 0")

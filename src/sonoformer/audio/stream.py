@@ -61,8 +61,8 @@ def stream(
         first: index of the first window wanted; the file is entered there, not read up to there.
 
     Raises:
-        AudioError: the file cannot be read, has no such channel, or a sample is NaN or infinite
-            (after the windows before it).
+        AudioError: the file cannot be read, has no such channel, or a sample is NaN or infinite;
+            windows of the sections before the fault have been given by then.
         UserError: an option makes no sense for any file.
     """
     check_rate(sample_rate)
