@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from sonoformer.data.batch import Batch
-from sonoformer.data.dataset import ClipDataset
+from sonoformer.data.dataset import ClipDataset, collate
 from sonoformer.data.order import Order
 from sonoformer.run import Run
 from sonoformer.training.config import TrainConfig
@@ -35,6 +35,9 @@ class Noise:
     def read(self, index: int, start: int, count: int) -> np.ndarray:
         samples = np.random.default_rng(index).standard_normal(SAMPLES, dtype=np.float32)
         return samples[start : start + count]
+
+    def name(self, index: int) -> str:
+        return f"noise{index}.wav"
 
 
 class Encoder(nn.Module):
@@ -88,16 +91,14 @@ def _count(number: int) -> tuple[Tensor, Tensor]:
 
 
 class Held:
-    """Validation batches, the same each time."""
+    """The first batches of an order, the same each time."""
 
     def __init__(self, data: TrainData, batches: int = 3) -> None:
         self.data, self.batches = data, batches
 
     def __iter__(self) -> Iterator[Batch]:
-        items = self.data.dataset
         for step in range(self.batches):
-            draws = self.data.order.batch(step)
-            yield items.collate([items[draw] for draw in draws])
+            yield collate([self.data.dataset[draw] for draw in self.data.order.batch(step)])
 
 
 def make_data(train: bool = True, batch_size: int = 4) -> TrainData:
@@ -118,16 +119,22 @@ class Bench:
         learner: Toy | None = None,
         resume: bool = False,
         validation: bool = True,
-        seed: int = 5,
+        data: TrainData | None = None,
         **options: Any,
     ) -> FitResult:
-        learner = learner or Toy()
+        learner, seed = learner or Toy(), 5
         held = Held(make_data(train=False)) if validation else None
         with Run.start(self.root / name, "toy", config, seed, resume=resume) as run:
             run.echo = None
             return fit(
-                learner, make_data(), held, config, run,
-                seed=seed, device="cpu", resume=resume, **options,
+                learner,
+                data or make_data(),
+                held,
+                config,
+                run,
+                seed=seed,
+                resume=resume,
+                **{"device": "cpu", **options},
             )
 
 

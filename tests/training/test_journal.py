@@ -46,7 +46,9 @@ def test_a_half_written_row_is_dropped(tmp_path: Path) -> None:
 
 
 @given(st.lists(st.floats(-1e6, 1e6, width=32), min_size=1, max_size=30), st.data())
-def test_a_window_survives_a_checkpoint_bit_for_bit(values: list[float], data: st.DataObject) -> None:
+def test_a_window_survives_a_checkpoint_bit_for_bit(
+    values: list[float], data: st.DataObject
+) -> None:
     cut = data.draw(st.integers(0, len(values)))
     whole, first, second = Window(), Window(), Window()
     for value in values:

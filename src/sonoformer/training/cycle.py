@@ -34,9 +34,6 @@ if TYPE_CHECKING:
     from sonoformer.training.module import Module
     from sonoformer.training.report import Report
 
-# Dropout's stream among the keyed ones; the data's own keys begin with other numbers.
-_DROPOUT = 0xD509
-
 
 class Cycle(pl.Callback):
     """The life of a run around Lightning's steps.
@@ -98,7 +95,7 @@ class Cycle(pl.Callback):
         """Seed dropout, and set the learning rate."""
         module = _module(pl_module)
         module.guard.begin(batch_idx, self.step, batch.index)
-        torch.manual_seed(key(self.seed, _DROPOUT, batch_idx, trainer.global_rank))
+        torch.manual_seed(key(self.seed, "dropout", batch_idx, trainer.global_rank))
         if batch_idx % self.plan.accumulate:
             return
         module.learner.start_step(self.step, self.plan.total)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -22,10 +23,11 @@ class Guard:
 
     Args:
         deferred: keep a flag instead of looking at once.
+        name: what a data row is called, for the message.
     """
 
-    def __init__(self, deferred: bool) -> None:
-        self.deferred = deferred
+    def __init__(self, deferred: bool, name: Callable[[int], str]) -> None:
+        self.deferred, self.name = deferred, name
         self._flag: Tensor | None = None
         self._recent: deque[tuple[int, int, Tensor]] = deque(maxlen=INTERVAL + 1)
 
@@ -76,9 +78,8 @@ class Guard:
     def _raise(self, micro: int) -> None:
         found = [(step, rows) for number, step, rows in self._recent if number == micro]
         step, rows = found[0]
-        names = ", ".join(map(str, rows.tolist()))
+        listed = ", ".join(f"{row} {self.name(row)}" for row in rows.tolist())
         raise UserError(
-            f"the loss or its gradient is not a finite number at step {step + 1} "
-            f"(data rows {names}); the last good checkpoint is kept. Lower lr, set clip, or look "
-            "at those rows"
+            f"the loss or its gradient is not a finite number at step {step + 1}; the last good "
+            f"checkpoint is kept. Lower lr, set clip, or look at the batch (data rows {listed})"
         )

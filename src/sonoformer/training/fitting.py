@@ -7,7 +7,7 @@ import signal
 import time
 import warnings
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -123,9 +123,10 @@ def fit(
             rank=rank,
             world_size=world,
         )
-        return Watched(steps, batches, report.pace)
+        return Watched(steps, batches, report.pace, run.problem)
 
-    module = Module(learner, config, loader, Guard(deferred=where.type != "cpu"))
+    guard = Guard(where.type != "cpu", train.dataset.source.name)
+    module = Module(learner, config, loader, guard)
     cycle.stop.install()
     try:
         with _quiet(), _compiled(learner, config.compile):
@@ -174,8 +175,18 @@ def _train(
     )
     module.train()
     path = str(cycle.last_path) if resume else None
-    with suppress(SIGTERMException):  # the signal came before the first step: as if after none
+    try:
         trainer.fit(module, ckpt_path=path, weights_only=True if resume else None)
+    except SIGTERMException:
+        pass  # the signal came before the first step
+    except RuntimeError as error:
+        # A signal to the whole process group may end the loader's workers before this process.
+        if not cycle.stop:
+            raise
+        raise Interrupted(
+            f"stopped by {cycle.stop.name}; continue from the last checkpoint with --resume",
+            cycle.stop.number or signal.SIGTERM,
+        ) from error
     if cycle.step < plan.total:
         raise Interrupted(
             f"stopped by {cycle.stop.name} after step {cycle.step} of {plan.total}; everything is "

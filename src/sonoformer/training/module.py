@@ -72,4 +72,4 @@ class Module(pl.LightningModule):
         self, batch: Batch, device: torch.device, dataloader_idx: int
     ) -> Batch:
         """The batch on the device."""
-        return batch.to(device)
+        return batch.to(device, non_blocking=device.type == "cuda")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 from sonoformer.data.batch import Batch
@@ -74,10 +74,23 @@ class Pace:
 
 
 class Watched:
-    """A loader whose waiting times are measured; otherwise the loader itself."""
+    """A loader whose waiting is measured and whose skipped recordings are listed.
 
-    def __init__(self, loader: Iterable[Batch], length: int, pace: Pace) -> None:
-        self.loader, self.length, self.pace = loader, length, pace
+    Args:
+        loader: the batches that are left to do.
+        length: batches of the whole run, with those that are done.
+        pace: is told of each batch.
+        problem: called with path and reason of each recording that could not be read.
+    """
+
+    def __init__(
+        self,
+        loader: Iterable[Batch],
+        length: int,
+        pace: Pace,
+        problem: Callable[[str, str], None],
+    ) -> None:
+        self.loader, self.length, self.pace, self.problem = loader, length, pace, problem
 
     def __len__(self) -> int:
         return self.length
@@ -91,4 +104,7 @@ class Watched:
             except StopIteration:
                 return
             self.pace.fetched(batch, time.perf_counter() - began)
+            for text in batch.problems:
+                path, _, reason = text.partition(": ")
+                self.problem(path, reason)
             yield batch

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sonoformer.errors import UserError
 from sonoformer.training.config import TrainConfig
 
 
@@ -26,16 +25,7 @@ class Plan:
 
     @classmethod
     def of(cls, config: TrainConfig, batches_per_epoch: int) -> Plan:
-        """The plan of `config`; batches left over at the end of the last epoch are not used.
-
-        Raises:
-            UserError: there is not even one batch.
-        """
-        if batches_per_epoch < 1:
-            raise UserError(
-                f"batch_size: the training data hold fewer clips than one batch of "
-                f"{config.batch_size}; make it smaller."
-            )
+        """The plan of `config`; batches left over at the end of the last epoch are not used."""
         batches = int(config.epochs * batches_per_epoch + 1e-6)
         total = config.steps or max(1, batches // config.accumulate)
         return cls(total, config.accumulate, batches_per_epoch, config.validate_every)
