@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from sonoformer.data.splits import deal
 from sonoformer.errors import UserError
 
 Matrix = NDArray[np.float32]
@@ -126,13 +125,16 @@ def inner_folds(
 ) -> NDArray[np.int64]:
     """`(clips,)` fold numbers from 0: groups lie whole in one, classes are spread over them.
 
+    Groups are sorted by the class of their first clip, shuffled inside a class, and dealt in turn.
     Fewer groups than `folds` give fewer folds; one group gives one.
     """
     names = np.arange(len(targets)) if groups is None else np.asarray(groups, dtype=str)
-    unit = np.unique(names, return_inverse=True)[1]
-    count = min(folds, int(unit.max()) + 1)
-    contents = np.concatenate([targets, np.ones((len(targets), 1))], axis=1).astype(np.float64)
-    return deal(unit, contents, np.full(count, 1 / count), seed)
+    _, first, unit = np.unique(names, return_index=True, return_inverse=True)
+    shuffled = np.random.default_rng(seed).random(len(first))
+    order = np.lexsort((shuffled, targets[first].argmax(1)))
+    fold = np.empty(len(first), np.int64)
+    fold[order] = np.arange(len(first)) % min(folds, len(first))
+    return fold[unit]
 
 
 def nearest_neighbours(

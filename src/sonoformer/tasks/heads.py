@@ -1,0 +1,100 @@
+"""Tokens -> logits of classes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from sonoformer.errors import UserError
+from sonoformer.evaluation.features import pooled
+from sonoformer.nn.heads import ClassifierHead
+from sonoformer.nn.tokens import Pooling, Tokens
+
+
+@dataclass(frozen=True)
+class HeadConfig:
+    """What turns tokens into scores of classes; saved with the weights."""
+
+    kind: Literal["norm_linear", "linear", "weighted"] = "norm_linear"
+    """norm_linear: LayerNorm and a linear layer (AST, SSAST); linear: a probe's weights; weighted:
+    a learned mix of all blocks, as the SUPERB benchmark has it."""
+    pool: Pooling = "mean"
+    """Which tokens are averaged: those of real sound, or cls and dist."""
+    layers: tuple[int, ...] | None = None
+    """Blocks, from 0, whose outputs are pooled; the final norm's output if absent."""
+    single: bool = True
+    """Exactly one class a clip."""
+    softmax: bool = True
+    """Scores sum to 1 over the classes; else each class has its own sigmoid."""
+
+    def __post_init__(self) -> None:
+        if self.kind == "weighted" and (self.layers is not None or self.pool != "mean"):
+            raise UserError("layers, pool: the weighted head takes all blocks and all tokens.")
+
+
+class PooledHead(nn.Module):
+    """Tokens pooled to one vector, then a small network; its weights have the network's names."""
+
+    def __init__(self, network: nn.Sequential | nn.Linear, pool: Pooling) -> None:
+        super().__init__()
+        self.network, self.pool = network, pool
+
+    def forward(self, tokens: Tokens) -> Tensor:
+        """`Tokens` -> logits `(batch, classes)`."""
+        return self.network(pooled(tokens, self.pool))
+
+
+class WeightedHead(nn.Module):
+    """SUPERB's downstream model (Yang et al. 2021; s3prl's utterance-level classifier).
+
+    A softmax-weighted sum of the outputs of all blocks, without the encoder's final norm and with
+    its prefix tokens; a projection; the mean over tokens; a linear layer.
+
+    Args:
+        depth: blocks of the encoder.
+        dim: width of its tokens.
+        classes: number of outputs.
+        width: of the projection.
+    """
+
+    def __init__(self, depth: int, dim: int, classes: int, width: int = 256) -> None:
+        super().__init__()
+        self.weights = nn.Parameter(torch.zeros(depth))
+        self.projector = nn.Linear(dim, width)
+        self.classifier = nn.Linear(width, classes)
+
+    def forward(self, tokens: Tokens) -> Tensor:
+        """`Tokens` with the outputs of all blocks -> logits `(batch, classes)`."""
+        share = self.weights.softmax(0)
+        mixed = torch.stack([w * x for w, x in zip(share, tokens.layers, strict=True)]).sum(0)
+        prefix = tokens.valid.new_ones(len(mixed), tokens.prefix)
+        real = torch.cat([prefix, tokens.valid], 1).unsqueeze(-1)
+        projected = self.projector(mixed).masked_fill(~real, 0)
+        return self.classifier(projected.sum(1) / real.sum(1))
+
+
+def build_head(encoder: nn.Module, classes: int, config: HeadConfig) -> nn.Module:
+    """A fresh head for an encoder.
+
+    Raises:
+        UserError: `layers` names a block that the encoder does not have.
+    """
+    dim, depth = int(encoder.dim), int(encoder.depth)  # type: ignore[arg-type]
+    wrong = [layer for layer in config.layers or () if not 0 <= layer < depth]
+    if wrong or config.layers == ():
+        raise UserError(f"layers: the encoder has blocks 0 to {depth - 1}; got {config.layers}.")
+    if config.kind == "weighted":
+        return WeightedHead(depth, dim, classes)
+    dim *= len(config.layers or (0,))
+    network = nn.Linear(dim, classes) if config.kind == "linear" else ClassifierHead(dim, classes)
+    return PooledHead(network, config.pool)
+
+
+def wanted_layers(encoder: nn.Module, config: HeadConfig) -> tuple[int, ...] | None:
+    """The blocks whose outputs the head needs."""
+    if config.kind == "weighted":
+        return tuple(range(int(encoder.depth)))  # type: ignore[arg-type]
+    return config.layers

@@ -1,0 +1,147 @@
+"""A trained classifier: front end, encoder, head, classes and thresholds, in one folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sonoformer.encoders import read_encoder, save_encoder
+from sonoformer.errors import UserError
+from sonoformer.files import read_json
+from sonoformer.settings import build, plain
+from sonoformer.tasks.heads import HeadConfig, build_head, wanted_layers
+from sonoformer.weights import assign, is_checkpoint
+
+
+class Model(nn.Module):
+    """Waveforms -> scores of classes.
+
+    Args:
+        encoder: an encoder (see `nn.tokens.Encoder`).
+        classes: names, in the order of the scores.
+        config: the head.
+        thresholds: score from which a class counts as present; 0.5 for each by default.
+    """
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        classes: Sequence[str],
+        config: HeadConfig = HeadConfig(),
+        thresholds: Sequence[float] | None = None,
+    ) -> None:
+        super().__init__()
+        self.encoder, self.config, self.classes = encoder, config, tuple(classes)
+        self.head = build_head(encoder, len(self.classes), config)
+        self.thresholds = tuple(thresholds) if thresholds else (0.5,) * len(self.classes)
+        self._layers = wanted_layers(encoder, config)
+
+    @property
+    def sample_rate(self) -> int:
+        """Hz of the waveforms that it takes."""
+        return int(self.encoder.sample_rate)  # type: ignore[arg-type]
+
+    @property
+    def single(self) -> bool:
+        """Whether exactly one class is right for a clip."""
+        return self.config.single
+
+    @property
+    def softmax(self) -> bool:
+        """Whether scores sum to 1 over the classes."""
+        return self.config.softmax
+
+    def logits(self, audio: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Waveforms `(batch, samples)` or spectrograms `(batch, frames, bins)` ->
+        `(batch, classes)`; `lengths` counts samples or frames, as `audio` does."""
+        return self.head(self.encoder(audio, lengths, layers=self._layers))
+
+    def scores(self, logits: Tensor) -> Tensor:
+        """Logits `(batch, classes)` -> scores in [0, 1], fp32."""
+        logits = logits.float()
+        return logits.softmax(1) if self.softmax else logits.sigmoid()
+
+    def forward(self, audio: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """As `logits`, then `scores`."""
+        return self.scores(self.logits(audio, lengths))
+
+    @torch.inference_mode()
+    def predict_waveforms(self, wave: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Waveforms `(batch, samples)` in [-1, 1] at `sample_rate`, lengths in samples -> scores
+        `(batch, classes)` on the CPU. Computed where the model is, as in evaluation mode."""
+        training, device = self.training, next(self.parameters()).device
+        self.eval()
+        try:
+            lengths = None if lengths is None else lengths.to(device)
+            return self(wave.to(device), lengths).cpu()
+        finally:
+            self.train(training)
+
+    def save(self, folder: str | Path, card: str = "", **facts: Any) -> Path:
+        """Write the model as a checkpoint folder that `load_model` reads.
+
+        Args:
+            folder: where; an older checkpoint there is replaced.
+            card: text of its README: what it was trained on, and its scores.
+            facts: further plain values for `config.json`.
+        """
+        extra = {
+            "head": plain(self.config),
+            "classes": list(self.classes),
+            "thresholds": list(self.thresholds),
+            **facts,
+        }
+        tensors = {f"head.{name}": value for name, value in self.head.state_dict().items()}
+        return save_encoder(self.encoder, folder, card, extra=extra, tensors=tensors)
+
+
+def load_model(path: str | Path, device: torch.device | str = "cpu") -> Model:
+    """The classifier in a checkpoint folder, or in a run of `finetune`; in evaluation mode.
+
+    Raises:
+        UserError: there is none, or its files are damaged or do not fit each other.
+    """
+    folder = model_folder(path)
+    encoder, rest, config = read_encoder(folder)
+    if "head" not in config or not config.get("classes"):
+        raise UserError(
+            f"{folder}: holds an encoder but no classifier; `sonoformer embed` gives its features, "
+            "`sonoformer finetune` makes a classifier of it"
+        )
+    source = f"{folder}/config.json"
+    head = build(HeadConfig, config["head"], source)
+    model = Model(encoder, config["classes"], head, config.get("thresholds"))
+    if len(model.thresholds) != len(model.classes):
+        raise UserError(
+            f"{source}: {len(model.thresholds)} thresholds for {len(model.classes)} classes"
+        )
+    own = {name.removeprefix("head."): value for name, value in rest.items()}
+    assign(model.head, own, str(folder))
+    return model.to(device).eval()
+
+
+def model_folder(path: str | Path) -> Path:
+    """The checkpoint folder that `path` means: itself, or the `model` folder of a run.
+
+    Raises:
+        UserError: neither is there, or several models of a cross-validation are.
+    """
+    path = Path(path)
+    for folder in (path, path / "model"):
+        if is_checkpoint(folder):
+            return folder
+    if not path.exists():
+        raise UserError(f"{path}: no such folder; name a run of finetune or its model folder")
+    several = sorted(folder.parent.name for folder in path.glob("*/model") if is_checkpoint(folder))
+    if several:
+        raise UserError(
+            f"{path}: holds {len(several)} models ({', '.join(several[:6])}); choose one, such as "
+            f"{path / several[0]}"
+        )
+    state = read_json(path / "run.json").get("status") if (path / "run.json").is_file() else None
+    hint = f" (its run is {state})" if state else ""
+    raise UserError(f"{path}: holds no model{hint}; a finished `sonoformer finetune` leaves one")
