@@ -138,6 +138,18 @@ class Bench:
             )
 
 
+@pytest.fixture(autouse=True)
+def no_drawing(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Most tests train a dozen steps; a picture would take longer than that."""
+    if "drawing" not in request.fixturenames:
+        monkeypatch.setattr("sonoformer.training.report.draw", lambda rows, path: None)
+
+
+@pytest.fixture
+def drawing() -> None:
+    """Asks for the picture after all."""
+
+
 @pytest.fixture
 def bench(tmp_path: Path) -> Bench:
     return Bench(tmp_path)

@@ -84,6 +84,7 @@ def assert_same_run(one: Path, other: Path) -> None:
 # What a run leaves
 
 
+@pytest.mark.usefixtures("drawing")
 def test_learns_and_leaves_curves_and_checkpoint(bench: Bench, tmp_path: Path) -> None:
     result = bench.fit("run", PLAIN)
     assert (result.steps, result.stopped) == (40, "finished")

@@ -21,9 +21,13 @@ def draw(rows: list[Row], path: Path) -> None:
         return
     across = min(3, len(panels))
     down = -(-len(panels) // across)
-    figure = Figure(figsize=(4.2 * across, 2.9 * down), layout="constrained")
+    wide, high = 4.2 * across, 2.9 * down
+    figure = Figure(figsize=(wide, high))
     FigureCanvasAgg(figure)
-    axes = figure.subplots(down, across, squeeze=False).ravel()
+    # Fixed margins in inches: matplotlib's own layout engines draw everything twice.
+    margins = {"left": 0.6 / wide, "right": 1 - 0.15 / wide, "wspace": 0.25}
+    margins |= {"bottom": 0.45 / high, "top": 1 - 0.3 / high, "hspace": 0.4}
+    axes = figure.subplots(down, across, squeeze=False, gridspec_kw=margins).ravel()
     for axis, (name, sides) in zip(axes, panels.items(), strict=False):
         _panel(axis, rows, name, sides)
     for axis in axes[len(panels) :]:
@@ -52,6 +56,7 @@ def _panel(axis: Any, rows: list[Row], name: str, sides: list[str]) -> None:
     axis.set_title(name.replace("_", " "), fontsize=10)
     axis.set_xlabel("step", fontsize=8)
     axis.tick_params(labelsize=8)
+    axis.ticklabel_format(axis="y", scilimits=(-3, 4))
     axis.grid(alpha=0.25)
     axis.spines[["top", "right"]].set_visible(False)
     if len(sides) > 1:

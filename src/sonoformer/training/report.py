@@ -12,7 +12,7 @@ from sonoformer.training.pace import Pace
 from sonoformer.training.plan import Plan
 from sonoformer.training.progress import Bar
 
-# Seconds between two drawings of the curves; a drawing takes about half a second.
+# Seconds between two drawings of the curves, which take a few tenths of a second each.
 _REDRAW = 30.0
 
 
@@ -45,7 +45,7 @@ class Report:
         self._board: Any = None
         if tensorboard:
             self._board = tensorboard_writer(run.folder / "tensorboard", first_step + 1)
-        self._drawn = -_REDRAW
+        self._drawn = time.monotonic()
 
     def add(self, row: Row, validation: dict[str, float], done: bool = False) -> None:
         """Write a row of the curves; with a validation, also a log line and the drawing."""
