@@ -1,4 +1,4 @@
-"""`sonoformer VERB ...`: finds the verb, fills its options from recipe and flags, reports errors."""
+"""`sonoformer VERB ...`: finds the verb, fills its options, reports errors."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from cyclopts import App
 from cyclopts.config import Dict
@@ -14,7 +14,7 @@ from cyclopts.config import Dict
 import sonoformer
 from sonoformer import recipes
 from sonoformer.errors import UserError
-from sonoformer.settings import build
+from sonoformer.settings import build, plain
 
 
 class Verb(NamedTuple):
@@ -84,16 +84,42 @@ def make_app(tokens: Sequence[str] = ()) -> App:
 
 
 def _recipe(tokens: Sequence[str]) -> tuple[Dict, ...]:
+    """The verb's defaults, then the recipe's options; flags override both.
+
+    The defaults are given in full because a flag for one field of a nested dataclass would
+    otherwise reset its other fields to that dataclass's own defaults.
+    """
     verb = next((token for token in tokens if not token.startswith("-")), "")
     target = VERBS[verb].config if verb in VERBS else None
-    name = _option(tokens, "--recipe")
-    if target is None or name is None:
+    if target is None or "--help" in tokens or "-h" in tokens:
         return ()
-    mapping, source = recipes.load(name)
     module, _, attribute = target.partition(":")
-    # Refuses unknown keys and wrong types; cyclopts then lets flags override what is left.
-    build(getattr(import_module(module), attribute), mapping, source)
-    return (Dict({verb: mapping}, source=source),)
+    kind = getattr(import_module(module), attribute)
+    mapping, source = {}, "the defaults"
+    if (name := _option(tokens, "--recipe")) is not None:
+        mapping, source = recipes.load(name)
+    values = plain(build(kind, _over(plain(kind()), mapping), source))
+    # Training options are flags of the verb itself: --epochs, not --train.epochs.
+    values |= values.pop("train", {})
+    return (Dict({verb: _present(values)}, source=source),)
+
+
+def _over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """Nested mappings merged, `above` winning."""
+    merged = dict(below)
+    for name, value in above.items():
+        both = isinstance(value, dict) and isinstance(below.get(name), dict)
+        merged[name] = _over(below[name], value) if both else value
+    return merged
+
+
+def _present(values: dict[str, Any]) -> dict[str, Any]:
+    """Without the options that are absent, which cyclopts would take for the word null."""
+    return {
+        name: _present(value) if isinstance(value, dict) else value
+        for name, value in values.items()
+        if value is not None
+    }
 
 
 def _option(tokens: Sequence[str], name: str) -> str | None:

@@ -72,12 +72,32 @@ class Tokens:
 class Encoder(Protocol):
     """What objectives, adapters, heads and exporters may use of an encoder; nothing else."""
 
-    dim: int
-    depth: int
-    sample_rate: int
-    seconds_per_token: float
-    order_matters: bool
     config: Any
+
+    @property
+    def dim(self) -> int:
+        """Width of the tokens."""
+        ...
+
+    @property
+    def depth(self) -> int:
+        """Number of blocks."""
+        ...
+
+    @property
+    def sample_rate(self) -> int:
+        """Hz of the waveforms it takes."""
+        ...
+
+    @property
+    def seconds_per_token(self) -> float:
+        """Time from one token to the next."""
+        ...
+
+    @property
+    def order_matters(self) -> bool:
+        """Whether the tokens' order in memory carries meaning, as for a recurrent encoder."""
+        ...
 
     def front(self, wave: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """`(batch, samples)`, lengths in samples -> `(batch, frames, bins)`, lengths in frames."""

@@ -1,0 +1,91 @@
+"""`sonoformer pretrain`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from sonoformer.cli.options import (
+    Device,
+    DryRun,
+    Out,
+    Overwrite,
+    Recipe,
+    Resume,
+    Seed,
+    progress_bar,
+    say,
+)
+from sonoformer.data.manifest import Manifest
+from sonoformer.pretraining.pretrain import PretrainConfig, cost, prepare
+from sonoformer.pretraining.pretrain import pretrain as run_pretraining
+from sonoformer.run import Run
+
+Exclude = Annotated[
+    list[Path],
+    Parameter(help="Manifests whose recordings must not be heard: your test sets.", negative=""),
+]
+Cache = Annotated[
+    Path | None, Parameter(help="Folder of the decoded sound; --out/cache if absent.")
+]
+
+
+def pretrain(
+    recordings: list[Path],
+    /,
+    *,
+    out: Out = Path("runs/pretrain"),
+    recipe: Recipe = None,
+    config: Annotated[PretrainConfig, Parameter(name="*")] = PretrainConfig(),
+    init: Annotated[Path | None, Parameter(help="Checkpoint or run to continue from.")] = None,
+    exclude: Exclude = [],  # noqa: B006
+    cache: Cache = None,
+    pack: Annotated[bool, Parameter(help="Decode the recordings once, before training.")] = True,
+    seed: Seed = 0,
+    device: Device = "auto",
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Learn an encoder from recordings without labels.
+
+    Example: sonoformer pretrain recordings/ --recipe ssast-tiny --out runs/pretrain
+
+    Parameters
+    ----------
+    recordings
+        Folders, audio files, patterns, or manifests (.csv, .parquet, .txt).
+    """
+    held = [Manifest.read(path, allow_absolute=True) for path in exclude]
+    if dry_run:
+        with TemporaryDirectory() as scratch, progress_bar("reading", "files") as progress:
+            trial = Run.start(Path(scratch) / "run", "pretrain", config, seed)
+            ready = prepare(
+                recordings, config, trial, seed=seed, init=init, exclude=held, progress=progress
+            )
+            say(f"{ready.hours:.2f} h of sound; {cost(ready, config, device)}")
+            if pack:
+                size = ready.hours * 3600 * config.front.sample_rate * 2 / 2**30
+                say(f"decoded sound: {size:.2f} GiB of disk")
+            trial.finish("dry run")
+        return
+    folder = None if not pack else (cache or out / "cache")
+    with Run.start(out, "pretrain", config, seed, resume=resume, overwrite=overwrite) as run:
+        run.log(f"sonoformer pretrain {' '.join(map(str, recordings))}", show=False)
+        with progress_bar("reading recordings", "files") as progress:
+            result = run_pretraining(
+                recordings,
+                config,
+                run,
+                seed=seed,
+                device=device,
+                resume=resume,
+                init=init,
+                exclude=held,
+                cache=folder,
+                progress=progress,
+            )
+        say(f"{result.steps} steps in {result.seconds / 60:.1f} min -> {out / 'model'}")
