@@ -71,7 +71,7 @@ def _missing_files(table: pl.DataFrame) -> Finding | None:
     if not rows:
         return None
     first = table["path"][rows[0] - 1]
-    message = f"{_count(rows, 'row names a file', 'rows name files')} that does not exist"
+    message = _count(rows, "row names a file that does not exist", "rows name missing files")
     return Finding("missing-file", "error", f"{message}, the first is {first}", rows)
 
 
@@ -102,8 +102,8 @@ def _labels(manifest: Manifest, classes: tuple[str, ...] | None) -> list[Finding
         _unknown(table, classes),
     ]
     counts = (
-        table.select(pl.col("labels").explode(), pl.col("path"))
-        .drop_nulls("labels")
+        table.select(pl.col("labels").explode())
+        .drop_nulls()
         .group_by("labels")
         .agg(pl.len())
         .sort("labels")
@@ -130,14 +130,13 @@ def _labels(manifest: Manifest, classes: tuple[str, ...] | None) -> list[Finding
 def _unknown(table: pl.DataFrame, classes: tuple[str, ...] | None) -> Finding | None:
     if classes is None:
         return None
-    known = pl.Series(list(classes), dtype=pl.String)
-    strange = table.select(
-        pl.col("labels").list.eval(pl.element().filter(~pl.element().is_in(known.implode())))
-    )["labels"]
-    rows = rows_where(strange.list.len() > 0)
-    if not rows:
+    known = pl.DataFrame({"labels": list(classes)}, schema={"labels": pl.String})
+    labels = table.select("labels").with_row_index("row", offset=1).explode("labels").drop_nulls()
+    strange = labels.join(known, on="labels", how="anti")
+    if strange.is_empty():
         return None
-    names = sorted(strange.explode().drop_nulls().unique().to_list())
+    rows = tuple(strange["row"].unique().sort().to_list())
+    names = sorted(strange["labels"].unique().to_list())
     text = ", ".join(map(repr, names[:5])) + (", ..." if len(names) > 5 else "")
     return Finding("unknown-label", "error", f"labels outside the class list: {text}", rows)
 

@@ -103,6 +103,8 @@ class Manifest:
             pl.col("start").fill_null(0.0),
             pl.col("labels").fill_null([]),
             pl.col("negatives").fill_null([]),
+        )
+        table = table.with_columns(
             pl.col("reviewed").fill_null(pl.col("labels").list.len() > 0),
         )
         return cls(table, source)
@@ -221,8 +223,10 @@ def _absent(name: str, dtype: pl.DataType) -> pl.Expr:
 
 
 def _says_nothing(table: pl.DataFrame) -> list[str]:
-    """Columns of ours that hold only their default, so that a CSV stays short."""
-    default = {"start": 0.0, "labels": "", "negatives": "", "reviewed": False}
+    """Columns of ours that a reader would fill in by itself, so that a CSV stays short."""
+    default: dict[str, object] = {"start": 0.0, "labels": "", "negatives": ""}
+    if bool((table["labels"] == "").all()):
+        default["reviewed"] = False
     return [
         name
         for name in SCHEMA

@@ -62,7 +62,7 @@ def split(
             f"{manifest.source}: {groups.max() + 1} groups cannot fill {wanted} parts; group by "
             "something finer or ask for fewer parts"
         )
-    part = deal(groups, label_matrix(manifest), shares, seed)
+    part = deal(contents(manifest, groups), shares, seed)[groups]
     names = pl.Series("split", [PARTS[i] for i in part], dtype=pl.String)
     return manifest.with_columns(names)
 
@@ -83,7 +83,7 @@ def folds(manifest: Manifest, count: int = 5, *, seed: int = 0) -> Manifest:
         raise UserError(
             f"{manifest.source}: folds must be from 2 to the number of groups, {groups.max() + 1}"
         )
-    part = deal(groups, label_matrix(manifest), np.full(count, 1 / count), seed)
+    part = deal(contents(manifest, groups), np.full(count, 1 / count), seed)[groups]
     return manifest.with_columns(pl.Series("fold", [str(i + 1) for i in part], dtype=pl.String))
 
 
@@ -168,79 +168,121 @@ def group_index(manifest: Manifest) -> np.ndarray:
     return np.unique(group, return_inverse=True)[1]
 
 
-def label_matrix(manifest: Manifest) -> np.ndarray:
-    """`(rows, classes + 1)` float64: the labels, and a last column of ones that counts rows."""
-    from sonoformer.data.classes import targets
+@dataclass(frozen=True)
+class Contents:
+    """What each group holds, as a sparse matrix `(groups, columns)` by rows.
 
-    classes = manifest.classes
-    target, _ = targets(manifest, classes, multi_label=True, strict=False)
-    return np.concatenate([target, np.ones((len(manifest), 1))], axis=1).astype(np.float64)
+    Columns are the classes, and a last one that counts the rows.
+    """
+
+    begin: np.ndarray
+    """`(groups + 1,)` where each group's entries begin"""
+    column: np.ndarray
+    """`(entries,)` column, ascending within a group"""
+    count: np.ndarray
+    """`(entries,)` float64 how often the group has it"""
+    columns: int
+
+    @property
+    def totals(self) -> np.ndarray:
+        """`(columns,)` sums over the groups."""
+        return np.bincount(self.column, self.count, self.columns)
+
+    @property
+    def rows(self) -> np.ndarray:
+        """`(groups,)` rows of each group: its last entry."""
+        return self.count[self.begin[1:] - 1]
+
+    def of(self, group: int) -> tuple[np.ndarray, np.ndarray]:
+        """Columns and counts of one group."""
+        span = slice(self.begin[group], self.begin[group + 1])
+        return self.column[span], self.count[span]
 
 
-def deal(groups: np.ndarray, counts: np.ndarray, shares: np.ndarray, seed: int) -> np.ndarray:
+def contents(manifest: Manifest, groups: np.ndarray) -> Contents:
+    """Labels and rows of each group; `groups` is `(rows,)` from `group_index`."""
+    names = {name: i for i, name in enumerate(manifest.classes)}
+    frame = pl.DataFrame({"group": groups, "label": manifest.table["labels"]})
+    labels = (
+        frame.explode("label")
+        .drop_nulls()
+        .with_columns(pl.col("label").replace_strict(names, default=None, return_dtype=pl.Int64))
+        .drop_nulls()
+        .group_by("group", "label")
+        .agg(count=pl.len())
+    )
+    rows = frame.group_by("group").agg(count=pl.len())
+    rows = rows.select("group", pl.lit(len(names), pl.Int64).alias("label"), "count")
+    entries = pl.concat([labels, rows]).sort("group", "label")
+    begin = np.searchsorted(entries["group"].to_numpy(), np.arange(groups.max() + 2))
+    count = entries["count"].to_numpy().astype(np.float64)
+    return Contents(begin, entries["label"].to_numpy(), count, len(names) + 1)
+
+
+def deal(held: Contents, shares: np.ndarray, seed: int) -> np.ndarray:
     """Give every group to a part so that each class is spread by `shares`.
 
     The largest groups are dealt first, each to the part that lacks most of what the group has
     (rare classes weigh more). Groups of one row come last and are dealt by class in one go.
 
     Args:
-        groups: `(rows,)` group of each row, from 0.
-        counts: `(rows, columns)` what is to be spread; the last column counts rows.
-        shares: `(parts,)` wanted share of each part, sum 1.
+        held: what each group holds.
+        shares: `(parts,)` wanted share of each part, sum 1; a part with share 0 stays empty.
+        seed: breaks ties.
 
     Returns:
-        `(rows,)` int64 part of each row.
+        `(groups,)` int64 part of each group.
     """
-    number = int(groups.max()) + 1
-    rng = np.random.default_rng([seed, number])
-    contents = np.zeros((number, counts.shape[1]))
-    np.add.at(contents, groups, counts)
-    totals = np.maximum(contents.sum(0), 1)
+    number = len(held.begin) - 1
+    totals = held.totals
+    weight = 1 / np.maximum(totals, 1) ** 2
     lack = np.outer(shares, totals)  # (parts, columns): still wanted
     lack[shares == 0] = -np.inf
-    tie = rng.random(number)
-    size = contents[:, -1]
+    tie = np.random.default_rng([seed, number]).random(number)
+    rows = held.rows
     part = np.full(number, -1)
-    large = np.flatnonzero(size > 1)
-    for group in large[np.lexsort((tie[large], -size[large]))]:
-        need = (lack * contents[group] / totals**2).sum(1) if contents[group].any() else lack[:, -1]
-        part[group] = _most(need)
-        lack[part[group]] -= contents[group]
-    single = np.flatnonzero(size <= 1)
-    _deal_single(single[np.argsort(tie[single])], contents, lack, part)
-    return part[groups]
+    large = np.flatnonzero(rows > 1)
+    for group in large[np.lexsort((tie[large], -rows[large]))]:
+        column, count = held.of(group)
+        chosen = int((lack[:, column] @ (count * weight[column])).argmax())
+        part[group] = chosen
+        lack[chosen, column] -= count
+    single = np.flatnonzero(rows <= 1)
+    _deal_single(single[np.argsort(tie[single])], held, lack, part)
+    return part
 
 
-def _deal_single(
-    order: np.ndarray, contents: np.ndarray, lack: np.ndarray, part: np.ndarray
-) -> None:
+def _deal_single(order: np.ndarray, held: Contents, lack: np.ndarray, part: np.ndarray) -> None:
     """Deal one-row groups: rarest class first, its rows cut into runs by what the parts lack."""
-    classes = contents[order, :-1]
-    rarity = contents[:, :-1].sum(0)
-    # The rarest label of a row decides where it goes; rows without labels come last.
-    scored = np.where(classes > 0, rarity, np.inf)
-    lead = scored.argmin(1) if classes.shape[1] else np.zeros(len(order), int)
-    if classes.shape[1]:
-        lead[~(classes > 0).any(1)] = classes.shape[1]
-    else:
-        lead[:] = classes.shape[1]
-    present = np.unique(lead)
-    for column in sorted(present, key=lambda c: rarity[c] if c < len(rarity) else np.inf):
-        members = order[lead == column]
-        runs = _apportion(lack[:, column], len(members))
-        # `order` is shuffled already, so consecutive runs are a random draw.
+    if not len(order):
+        return
+    # The rarest label of a row leads; rows without a label are led by the column of rows, which
+    # is the commonest of all and so comes last.
+    rarity = held.totals.copy()
+    rarity[-1] = np.inf
+    ranked = np.argsort(np.argsort(rarity, kind="stable"), kind="stable")
+    lead = np.minimum.reduceat(ranked[held.column], held.begin[:-1])[order]
+    by_rank = order[np.argsort(lead, kind="stable")]  # `order` is shuffled: runs are random draws
+    ranks, sizes = np.unique(lead, return_counts=True)
+    stop = 0
+    for rank, size in zip(ranks, sizes, strict=True):
+        members = by_rank[stop : stop + size]
+        stop += size
+        column = int(np.flatnonzero(ranked == rank)[0])
+        runs = _apportion(lack[:, column], size)
         part[members] = np.repeat(np.arange(len(runs)), runs)
-        ends = np.cumsum(runs)
-        for index, (stop, run) in enumerate(zip(ends, runs, strict=True)):
-            if run:
-                lack[index] -= contents[members[stop - run : stop]].sum(0)
+        for index in np.flatnonzero(runs):
+            for_part = members[part[members] == index]
+            spans = [slice(held.begin[g], held.begin[g + 1]) for g in for_part]
+            taken = np.concatenate([held.column[span] for span in spans])
+            lack[index] -= np.bincount(taken, minlength=held.columns)
 
 
 def _apportion(lack: np.ndarray, count: int) -> np.ndarray:
     """Split `count` rows over parts so that what each still lacks ends as level as possible."""
     open_ = np.isfinite(lack)
     runs = np.zeros(len(lack), np.int64)
-    level = lack[open_].astype(np.float64)
+    level = lack[open_]
     # Water-filling: lower the fullest needs to one common level that uses up `count`.
     ordered = np.sort(level)[::-1]
     used = np.cumsum(ordered) - ordered * np.arange(1, len(ordered) + 1)
@@ -264,14 +306,10 @@ def _carve(manifest: Manifest, parts: pl.Series, share: float, seed: int) -> pl.
             f"{manifest.source}: all training rows are one group, so none can be set aside for "
             "validation; group by something finer or pass --validation 0"
         )
-    part = deal(groups, label_matrix(train), np.array([1 - share, share]), seed)
+    part = deal(contents(train, groups), np.array([1 - share, share]), seed)[groups]
     values = parts.to_numpy().astype(object).copy()
     values[rows[part == 1]] = "validation"
     return pl.Series(parts.name, values.tolist(), dtype=pl.String)
-
-
-def _most(need: np.ndarray) -> int:
-    return int(np.nan_to_num(need, nan=-np.inf, neginf=-np.inf).argmax())
 
 
 def _by_appearance(key: pl.Series) -> np.ndarray:

@@ -76,25 +76,27 @@ def render(summary: Summary, *, most: int = 40) -> RenderableType:
     """The summary for a terminal; at most `most` labels are listed."""
     from rich.console import Group
     from rich.table import Table
+    from rich.text import Text
 
-    lines = [f"[bold]{summary.source}[/bold]: {_sentence(summary)}"]
-    shown: list[RenderableType] = [*lines]
-    for title, frame in (
+    # Text, not markup: a path may hold brackets.
+    title = Text.assemble((summary.source, "bold"), ": ", _sentence(summary))
+    shown: list[RenderableType] = [title]
+    for name, frame in (
         ("Parts", summary.parts),
         ("Labels", summary.labels.head(most)),
         ("Sample rates", summary.sample_rates),
     ):
         if frame.is_empty():
             continue
-        grid = Table(title=title, title_justify="left")
-        for name, dtype in frame.schema.items():
-            grid.add_column(name, justify="right" if dtype.is_numeric() else "left")
+        grid = Table(title=name, title_justify="left")
+        for column, dtype in frame.schema.items():
+            grid.add_column(column, justify="right" if dtype.is_numeric() else "left")
         for row in frame.iter_rows():
-            grid.add_row(*[f"{v:.2f}" if isinstance(v, float) else str(v) for v in row])
+            grid.add_row(*[Text(f"{v:.2f}" if isinstance(v, float) else str(v)) for v in row])
         shown.append(grid)
     if summary.labels.height > most:
         shown.append(f"... and {summary.labels.height - most} more labels")
-    shown += [f"[yellow]unusable[/yellow] {error}" for error in summary.bad[:10]]
+    shown += [Text.assemble(("unusable ", "yellow"), str(error)) for error in summary.bad[:10]]
     if len(summary.bad) > 10:
         shown.append(f"... and {len(summary.bad) - 10} more unusable files")
     return Group(*shown)
