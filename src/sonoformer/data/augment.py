@@ -1,7 +1,7 @@
 """Augmentation of the published recipes, as pure functions of keyed random numbers.
 
-Mixup works on waveforms in the loader; masking, noise and rolling work on spectrograms on the
-device. What they need at random comes with the batch (`Batch.draws`).
+Mixup, rolling and gain work on waveforms in the loader; masking, noise and rolling by frames work
+on spectrograms on the device. What they need at random comes with the batch (`Batch.draws`).
 """
 
 from __future__ import annotations
@@ -26,6 +26,10 @@ class AugmentConfig:
     """Probability that a clip is mixed with another one of the data set; labels are mixed too."""
     mixup_alpha: float = 10.0
     """Both parameters of the Beta distribution of the mixing weight."""
+    roll: bool = False
+    """Turn each waveform round by any amount: what leaves at its end comes back at its start."""
+    gain_db: float = 0.0
+    """Largest change of a waveform's level, up or down, in dB."""
     freq_mask: int = 0
     """Widest band masked, in bins (SpecAugment, one band a clip)."""
     time_mask: int = 0
@@ -40,10 +44,11 @@ class AugmentConfig:
     def __post_init__(self) -> None:
         if not 0 <= self.mixup <= 1:
             raise UserError(f"mixup: must be between 0 and 1; got {self.mixup}")
-        if self.mixup_alpha <= 0:
+        if not self.mixup_alpha > 0:
             raise UserError(f"mixup_alpha: must be above 0; got {self.mixup_alpha}")
-        if self.freq_mask < 0 or self.time_mask < 0:
-            raise UserError("freq_mask and time_mask must not be negative")
+        for name in ("gain_db", "freq_mask", "time_mask"):
+            if not getattr(self, name) >= 0:
+                raise UserError(f"{name}: must not be negative; got {getattr(self, name)}")
 
     @property
     def on_spectrogram(self) -> bool:
@@ -52,11 +57,25 @@ class AugmentConfig:
 
 
 def mix(one: np.ndarray, other: np.ndarray, weight: float) -> np.ndarray:
-    """`weight * one + (1 - weight) * other`, cut or padded to the first; float32 `(samples,)`."""
+    """`weight * one + (1 - weight) * other`, cut or padded to the first; float32 `(samples,)`.
+
+    The authors' loader takes each clip's mean out before and after; the filterbank takes it out of
+    every frame, so that changes only the rounding, and is left away.
+    """
     mixed = one.astype(np.float32) * np.float32(weight)
     count = min(len(one), len(other))
     mixed[:count] += other[:count].astype(np.float32) * np.float32(1 - weight)
     return mixed
+
+
+def roll(wave: np.ndarray, shift: int) -> np.ndarray:
+    """`(samples,)` turned round by `shift` samples."""
+    return np.roll(wave, shift)
+
+
+def change_level(wave: np.ndarray, gain_db: float) -> np.ndarray:
+    """Float `(samples,)` louder by `gain_db`; float samples are not clipped at full scale."""
+    return wave * np.float32(10 ** (gain_db / 20))
 
 
 def augment_spectrogram(
@@ -64,9 +83,14 @@ def augment_spectrogram(
 ) -> Tensor:
     """SpecAugment, then noise and rolling, in the order of the SSAST loader (section 3.2).
 
+    Widths are U[0, widest) and places uniform, as torchaudio draws them. Unlike the authors' loader,
+    which works on the padded spectrogram, all of it stays inside the clip: padding is neither
+    masked, nor made noisy, nor rolled into the sound; and at most half of a clip's frames are
+    masked, so that short clips do not disappear.
+
     Args:
         spec: normalised `(batch, frames, bins)`.
-        lengths: `(batch,)` real frames; padding is neither masked nor filled.
+        lengths: `(batch,)` real frames.
         draws: `(batch, DRAWS)` uniform in [0, 1).
         config: what to do.
 
@@ -74,38 +98,48 @@ def augment_spectrogram(
         A new tensor of the same shape.
     """
     frames = torch.arange(spec.shape[1], device=spec.device)
-    bins = torch.arange(spec.shape[2], device=spec.device)
     real = frames < lengths.unsqueeze(1)
-    size = lengths.to(spec.dtype).unsqueeze(1)
+    size = lengths.to(torch.float32).unsqueeze(1)
     if config.freq_mask:
-        band = _span(draws[:, 0:1], draws[:, 1:2], config.freq_mask, float(spec.shape[2]), bins)
-        spec = spec.masked_fill((band.unsqueeze(1) & real.unsqueeze(2)), config.mask_value)
+        bins = torch.arange(spec.shape[2], device=spec.device)
+        height = torch.full_like(size, spec.shape[2])
+        band = _span(draws[:, 0:2], height.clamp_max(config.freq_mask), height, bins)
+        spec = spec.masked_fill(band.unsqueeze(1) & real.unsqueeze(2), config.mask_value)
     if config.time_mask:
-        stretch = _span(draws[:, 2:3], draws[:, 3:4], config.time_mask, size, frames)
+        stretch = _span(draws[:, 2:4], (size / 2).clamp_max(config.time_mask), size, frames)
         spec = spec.masked_fill((stretch & real).unsqueeze(2), config.mask_value)
     if config.noise:
-        noise = _hash_noise(draws[:, 4:5], spec) * (draws[:, 5] / 10)[:, None, None]
-        spec = torch.where(real.unsqueeze(2), spec + noise, spec)
+        noise = _noise(draws[:, 4], spec.shape[1] * spec.shape[2]).view_as(spec)
+        noise *= (draws[:, 5] / 10)[:, None, None] * real.unsqueeze(2)
         shift = (draws[:, 6:7] * 20).floor() - 10
         source = torch.remainder(frames - shift, size.clamp_min(1)).long()
         source = torch.where(real, source, frames)
-        spec = spec.gather(1, source.unsqueeze(2).expand_as(spec))
+        spec = (spec + noise).gather(1, source.unsqueeze(2).expand_as(spec))
     return spec
 
 
-def _span(width: Tensor, place: Tensor, widest: int, size: Tensor | float, cells: Tensor) -> Tensor:
+def _span(draws: Tensor, widest: Tensor, size: Tensor, cells: Tensor) -> Tensor:
     """Bool `(batch, cells)`: a stretch of width U[0, widest) at a uniform place inside `size`."""
-    width = torch.minimum(width * widest, torch.as_tensor(size, dtype=width.dtype))
-    start = (place * (size - width)).floor()
+    width = draws[:, 0:1] * widest
+    start = (draws[:, 1:2] * (size - width)).floor()
     return (cells >= start) & (cells < start + width.floor())
 
 
-def _hash_noise(draw: Tensor, like: Tensor) -> Tensor:
-    """Uniform noise of the shape of `like`, a pure function of one number a clip, on any device."""
-    count = like.shape[1] * like.shape[2]
-    phase = torch.arange(count, device=like.device, dtype=torch.int64)
-    state = (draw.double() * 2**31).long() * 2654435761 + phase * 40503 + 1
-    for shift, factor in ((16, 0x45D9F3B), (16, 0x45D9F3B)):
-        state = ((state ^ (state >> shift)) * factor) & 0xFFFFFFFF
-    state = state ^ (state >> 16)
-    return (state & 0xFFFFFF).to(like.dtype).div(2**24).view(len(like), *like.shape[1:])
+def _noise(draw: Tensor, count: int) -> Tensor:
+    """`(batch,)` one uniform number a clip -> `(batch, count)` of them, the same on any device.
+
+    A hash of the cell's number (murmur3's finaliser), because a generator gives different numbers
+    on different devices, and numbers made on the CPU would be twice the bytes of the clip itself.
+    """
+    seed = (draw * 2**24).to(torch.int32).unsqueeze(1)
+    state = torch.arange(count, dtype=torch.int32, device=draw.device) * _signed(0x9E3779B1)
+    state = state + seed * _signed(0x632BE5AB)
+    spare = torch.empty_like(state)
+    for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35), (16, 1)):
+        torch.bitwise_right_shift(state, shift, out=spare)
+        state.bitwise_xor_(spare.bitwise_and_((1 << (32 - shift)) - 1)).mul_(_signed(factor))
+    return state.bitwise_right_shift_(8).bitwise_and_(0xFFFFFF).to(torch.float32).mul_(2.0**-24)
+
+
+def _signed(value: int) -> int:
+    return value - (1 << 32) if value >> 31 else value

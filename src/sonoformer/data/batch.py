@@ -6,8 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
+
+FULL_SCALE = 32768
+"""The 16-bit sample that would stand for 1.0."""
 
 
 @dataclass
@@ -16,7 +20,7 @@ class Batch:
 
     Attributes:
         wave: `(batch, samples)` in [-1, 1], zero past each clip's length; learners see float32
-            (between processes 16-bit integers travel, see `prepared`).
+            (between processes, and in page-locked memory, 16-bit integers travel: see `prepared`).
         lengths: `(batch,)` samples of each clip.
         index: `(batch,)` rows of the data set.
         targets: `(batch, classes)` in [0, 1], where there are labels.
@@ -47,12 +51,25 @@ class Batch:
         return self._each(Tensor.pin_memory)
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> Batch:
-        tensors: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
-        changed = {n: change(v) if isinstance(v, Tensor) else v for n, v in tensors.items()}
-        return Batch(**changed)
+        return Batch(**{n: change(v) if isinstance(v, Tensor) else v for n, v in self._items()})
 
     def prepared(self) -> Batch:
         """The batch with its waveforms as float32; 16-bit integers become [-1, 1)."""
         if self.wave.dtype == torch.int16:
-            self.wave = self.wave.float().mul_(1 / 32768)
+            self.wave = self.wave.float().mul_(1 / FULL_SCALE)
         return self
+
+    def _items(self) -> list[tuple[str, Any]]:
+        return [(f.name, getattr(self, f.name)) for f in fields(self)]
+
+    # A tensor that goes to another process costs a file handle and a mapping there. Only the
+    # waveforms are worth that; the rest goes by value.
+    def __getstate__(self) -> dict[str, Any]:
+        return {
+            name: value.numpy() if isinstance(value, Tensor) and name != "wave" else value
+            for name, value in self._items()
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        for name, value in state.items():
+            setattr(self, name, torch.from_numpy(value) if isinstance(value, np.ndarray) else value)

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from sonoformer.data.augment import DRAWS, AugmentConfig, mix
-from sonoformer.data.batch import Batch
-from sonoformer.data.keys import generator, numpy_generator
+from sonoformer.data.augment import DRAWS, AugmentConfig, change_level, mix, roll
+from sonoformer.data.batch import FULL_SCALE, Batch
+from sonoformer.data.keys import below, key, numpy_generator, uniforms
 from sonoformer.data.order import Draw
 from sonoformer.data.sources import ClipSource
 from sonoformer.errors import AudioError, UserError
 
-_TRIES = 10  # other items tried in the place of one that cannot be read
+_TRIES = 32  # other items tried in the place of one that cannot be read
+
+Allocate = Callable[[tuple[int, int], torch.dtype], Tensor]
+"""Makes a tensor of zeros."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +32,8 @@ class Item:
     index: int
     targets: np.ndarray | None
     known: np.ndarray | None
-    noise: Tensor | None
-    draws: Tensor | None
+    noise: np.ndarray | None
+    draws: np.ndarray | None
     problems: list[str]
 
 
@@ -41,11 +45,13 @@ class ClipDataset(Dataset[Item]):
         crop: longest clip in samples; longer items are cut, at a place keyed by (seed, epoch,
             position) in training and in the middle otherwise. None keeps items whole.
         seed: of crops, mixup and noise.
-        train: crop at random and augment.
+        train: crop at random and augment; an item that cannot be read is replaced by another,
+            keyed like everything else, and listed in `Batch.problems`.
         targets: float `(items, classes)`.
         known: bool `(items, classes)`; all known by default.
         augment: waveform augmentation and the draws for the device's.
         noise: uniform numbers a clip for the learner (`Learner.noise`).
+        keep: the part of a longer item that is kept outside training.
     """
 
     def __init__(
@@ -59,76 +65,121 @@ class ClipDataset(Dataset[Item]):
         known: np.ndarray | None = None,
         augment: AugmentConfig = AugmentConfig(),
         noise: int = 0,
+        keep: str = "middle",
     ) -> None:
-        if targets is not None and len(targets) != len(source):
-            raise ValueError(f"{len(targets)} targets for {len(source)} items")
+        for name, table in (("targets", targets), ("known", known)):
+            if table is not None and len(table) != len(source):
+                raise ValueError(f"{len(table)} {name} for {len(source)} items")
+        if keep not in ("middle", "start"):
+            raise ValueError(f"keep is 'middle' or 'start', not {keep!r}")
         self.source, self.crop, self.seed, self.train = source, crop, seed, train
         self.targets = None if targets is None else targets.astype(np.float32)
         self.known = known
-        self.augment, self.noise = augment, noise
+        self.augment, self.noise, self.keep = augment, noise, keep
 
     def __len__(self) -> int:
         return len(self.source)
 
+    @property
+    def lengths(self) -> np.ndarray:
+        """`(items,)` samples of the clips, for `Order` and for padding."""
+        lengths = self.source.lengths
+        return lengths if self.crop is None else np.minimum(lengths, self.crop)
+
     def __getitem__(self, draw: Draw) -> Item:
+        """The clip at a place.
+
+        Raises:
+            AudioError: it cannot be read (outside training only).
+            UserError: in training, when no other item can be read either.
+        """
         problems: list[str] = []
         index = draw.index
-        for _ in range(_TRIES):
+        for attempt in range(_TRIES):
             try:
                 return self._item(draw, index, problems)
             except AudioError as error:
-                problems.append(str(error))
                 if not self.train:
                     raise
-                # The next one in the list: as much a function of the place as the first choice.
-                index = (index + 1) % len(self.source)
+                problems.append(str(error))
+                place = (draw.epoch, draw.position, attempt)
+                index = below(len(self), self.seed, "replacement", *place)
         raise UserError(f"{problems[-1]}; {_TRIES} recordings in a row cannot be read")
 
     def _item(self, draw: Draw, index: int, problems: list[str]) -> Item:
-        place = (draw.epoch, draw.position)
-        wave = self._crop(index, "crop", place)
-        targets = None if self.targets is None else self.targets[index]
-        known = None if self.known is None else self.known[index]
-        if self.train and self.augment.mixup:
-            random = numpy_generator(self.seed, "mixup", *place)
-            if random.random() < self.augment.mixup:
-                other = int(random.integers(len(self.source)))
-                weight = random.beta(self.augment.mixup_alpha, self.augment.mixup_alpha)
-                wave = mix(_as_float(wave), _as_float(self._crop(other, "partner", place)), weight)
-                if targets is not None and self.targets is not None:
-                    targets = weight * targets + (1 - weight) * self.targets[other]
-                if known is not None and self.known is not None:
-                    known = known & self.known[other]
-        noise = self._uniform(self.noise, "noise", draw) if self.noise else None
-        wants_draws = self.train and self.augment.on_spectrogram
-        draws = self._uniform(DRAWS, "augment", draw) if wants_draws else None
-        return Item(wave, index, targets, known, noise, draws, problems)
-
-    def _crop(self, index: int, stream: str, place: tuple[int, int]) -> np.ndarray:
-        length = int(self.source.lengths[index])
-        if self.crop is None or length <= self.crop:
-            return self.source.read(index, 0, length)
-        spare = length - self.crop
-        if not self.train:
-            return self.source.read(index, spare // 2, self.crop)
-        start = numpy_generator(self.seed, stream, *place).integers(spare + 1)
-        return self.source.read(index, int(start), self.crop)
-
-    def _uniform(self, count: int, stream: str, draw: Draw) -> Tensor:
         # Outside training the numbers follow the row, so that every evaluation sees the same.
         place = (draw.epoch, draw.position) if self.train else (-1, draw.index)
-        return torch.rand(count, generator=generator(self.seed, stream, *place))
+        wave = self._crop(index, self.crop, "crop", place)
+        targets = None if self.targets is None else self.targets[index]
+        known = None if self.known is None else self.known[index]
+        if self.train:
+            wave, targets, known = self._augmented(wave, targets, known, place)
+        noise = draws = None
+        if self.noise:
+            noise = uniforms(key(self.seed, "noise", *place), self.noise)
+        if self.train and self.augment.on_spectrogram:
+            draws = uniforms(key(self.seed, "augment", *place), DRAWS)
+        return Item(wave, index, targets, known, noise, draws, problems)
+
+    def _crop(
+        self, index: int, most: int | None, stream: str, place: tuple[int, int]
+    ) -> np.ndarray:
+        length = int(self.source.lengths[index])
+        if most is None or length <= most:
+            return self.source.read(index, 0, length)
+        spare = length - most
+        if self.train:
+            start = below(spare + 1, self.seed, stream, *place)
+        else:
+            start = spare // 2 if self.keep == "middle" else 0
+        return self.source.read(index, start, most)
+
+    def _augmented(
+        self,
+        wave: np.ndarray,
+        targets: np.ndarray | None,
+        known: np.ndarray | None,
+        place: tuple[int, int],
+    ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
+        config = self.augment
+        if config.mixup:
+            random = numpy_generator(self.seed, "mixup", *place)
+            if random.random() < config.mixup:
+                other = below(len(self), self.seed, "partner", *place)
+                share = random.beta(config.mixup_alpha, config.mixup_alpha)
+                partner = self._crop(other, len(wave), "partner crop", place)
+                wave = mix(_as_float(wave), _as_float(partner), share)
+                if targets is not None and self.targets is not None:
+                    targets = np.float32(share) * targets
+                    targets = targets + np.float32(1 - share) * self.targets[other]
+                if known is not None and self.known is not None:
+                    known = known & self.known[other]
+        if config.roll:
+            wave = roll(wave, below(len(wave), self.seed, "roll", *place))
+        if config.gain_db:
+            unit = float(uniforms(key(self.seed, "gain", *place), 1)[0])
+            wave = change_level(_as_float(wave), (2 * unit - 1) * config.gain_db)
+        return wave, targets, known
 
 
-def collate(items: Sequence[Item]) -> Batch:
-    """Items -> a batch, padded with zeros to the longest."""
+def _zeros(shape: tuple[int, int], dtype: torch.dtype) -> Tensor:
+    return torch.zeros(shape, dtype=dtype)
+
+
+def collate(items: Sequence[Item], allocate: Allocate = _zeros) -> Batch:
+    """Items -> a batch, padded with zeros to the longest.
+
+    Waveforms stay 16-bit when all are; `Batch.prepared` makes them float32.
+
+    Args:
+        items: the clips.
+        allocate: where the waveforms go.
+    """
     lengths = torch.tensor([len(item.wave) for item in items])
     whole = all(item.wave.dtype == np.int16 for item in items)
-    wave = torch.zeros(
-        len(items), int(lengths.max()), dtype=torch.int16 if whole else torch.float32
-    )
-    rows = wave.numpy()
-    for row, item in zip(rows, items, strict=True):
+    shape = (len(items), int(lengths.max()))
+    wave = allocate(shape, torch.int16 if whole else torch.float32)
+    for row, item in zip(wave.numpy(), items, strict=True):
         row[: len(item.wave)] = item.wave if whole else _as_float(item.wave)
     return Batch(
         wave=wave,
@@ -142,13 +193,11 @@ def collate(items: Sequence[Item]) -> Batch:
     )
 
 
-def _stack(values: Sequence[np.ndarray | Tensor | None]) -> Tensor | None:
-    present = [torch.as_tensor(value) for value in values if value is not None]
-    if not present:
-        return None
-    stacked = torch.stack(present)
-    return stacked.float() if stacked.is_floating_point() else stacked
+def _stack(values: Sequence[Any]) -> Tensor | None:
+    return None if values[0] is None else torch.from_numpy(np.stack(values))
 
 
 def _as_float(wave: np.ndarray) -> np.ndarray:
-    return wave.astype(np.float32) / 32768 if wave.dtype == np.int16 else wave
+    if wave.dtype != np.int16:
+        return wave
+    return np.multiply(wave, np.float32(1 / FULL_SCALE), dtype=np.float32)
