@@ -12,6 +12,7 @@ from sonoformer.data.catalogue.download import download
 from sonoformer.data.catalogue.entries import ENTRIES, Entry
 from sonoformer.data.catalogue.pools import pool_table
 from sonoformer.data.catalogue.unpack import free_space, unpack
+from sonoformer.data.checks import missing
 from sonoformer.data.manifest import Manifest
 from sonoformer.errors import UserError, nearest
 
@@ -37,14 +38,13 @@ def manifest_path(name: str) -> Path:
 def local(name: str) -> Path | None:
     """The manifest of a set that is in the cache, or None.
 
-    The manifest is there only when everything it lists was there; a cache that lost files counts
-    as empty.
+    A set of which any file is gone does not count as being here.
     """
     path = manifest_path(name)
     if not path.is_file():
         return None
-    first = Manifest.read(path, separator=";").paths[0]
-    return path if Path(first).is_file() else None
+    manifest = Manifest.read(path, separator=";")
+    return None if missing(manifest.table["path"]).any() else path
 
 
 def fetch(name: str, progress: Progress = quiet) -> Path:
@@ -68,6 +68,11 @@ def fetch(name: str, progress: Progress = quiet) -> Path:
         table = _from_archive(wanted, progress) if wanted.archive else _packaged(wanted, progress)
     except UserError as error:
         raise UserError(f"{error}. {_alternatives(wanted)}") from error
+    except OSError as error:
+        raise UserError(
+            f"{error.filename or cache_folder()}: {error.strerror or error}; point "
+            "SONOFORMER_CACHE to a folder that can be written"
+        ) from error
     path = manifest_path(name)
     Manifest.of(table, str(path)).save(path)
     return path

@@ -6,6 +6,7 @@ downloads of the same address must match it (trust on first use).
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import http.client
 import urllib.error
@@ -71,7 +72,7 @@ def download(
             reason = f"the server answers {error.code}"
         except (OSError, http.client.HTTPException) as error:
             cause = getattr(error, "reason", error)
-            if isinstance(error, OSError) and error.errno == 28:
+            if isinstance(error, OSError) and error.errno == errno.ENOSPC:
                 raise UserError(f"{part}: the disk is full; free some space, run again") from error
             reason = str(cause) or type(cause).__name__
     else:
@@ -108,6 +109,8 @@ def _transfer(archive: Archive, part: Path, name: str, progress: Progress) -> No
         raise
     with response:
         resumed = response.status == 206
+        if resumed and not response.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
+            raise UserError(f"{archive.url}: the server sends another part than it was asked for")
         length = response.headers.get("Content-Length")
         done = have if resumed else 0
         total = done + int(length) if length else archive.size
@@ -145,12 +148,15 @@ def _verify(archive: Archive, part: Path, target: Path, progress: Progress) -> N
     if archive.size is not None and size != archive.size:
         wrong = f"{size} bytes came, not {archive.size}"
     elif wanted is not None and found != wanted:
-        stated = "stated" if archive.sha256 else f"of the first download (in {ledger})"
+        stated = "stated" if archive.sha256 else "of the first download"
         wrong = f"its SHA-256 is {found[:16]}..., not the one {stated}, {wanted[:16]}..."
     if wrong:
         part.unlink()
         _tag(part).unlink(missing_ok=True)
-        raise UserError(f"{archive.url}: the download is not what it should be: {wrong}; deleted")
+        hint = "" if archive.sha256 else f"; if its publisher changed it, drop it from {ledger}"
+        raise UserError(
+            f"{archive.url}: the download is not what it should be ({wrong}) and was deleted{hint}"
+        )
     if archive.sha256 is None and archive.url not in known:
         day = datetime.now(UTC).date().isoformat()
         write_json(ledger, {**known, archive.url: {"sha256": found, "size": size, "first": day}})

@@ -32,6 +32,8 @@ class Entry:
     """Debian packages"""
     build: Callable[[Path], pl.DataFrame] | Callable[[list[Path]], pl.DataFrame] | None = None
     """from the unpacked archive, or the unpacked packages, to the table; None for a pool"""
+    about_megabytes: int = 0
+    """rough size of an archive whose size is not known exactly"""
     audio_from: str = ""
     """name of the entry that unpacks the same archive, if another does"""
     keep: tuple[str, ...] = field(default=())
@@ -39,9 +41,9 @@ class Entry:
 
     @property
     def megabytes(self) -> int:
-        """Size of the download; 0 where it is not known."""
+        """Size of the download in MB."""
         if self.archive is not None:
-            return round((self.archive.size or 0) / 1e6)
+            return round((self.archive.size or 0) / 1e6) or self.about_megabytes
         return sum(PACKAGES[name].megabytes for name in self.packages)
 
     @property
@@ -93,6 +95,7 @@ _ALL = (
         homepage="https://github.com/karolpiczak/ESC-50",
         clips=2000,
         archive=ESC,
+        about_megabytes=600,
         build=public.esc50,
         keep=(".wav", ".csv", "LICENSE"),
     ),
@@ -105,6 +108,7 @@ _ALL = (
         homepage="https://github.com/karolpiczak/ESC-50",
         clips=400,
         archive=ESC,
+        about_megabytes=600,
         build=public.esc10,
         audio_from="esc50",
         keep=(".wav", ".csv", "LICENSE"),
@@ -118,6 +122,7 @@ _ALL = (
         homepage="https://github.com/Jakobovski/free-spoken-digit-dataset",
         clips=3000,
         archive=FSDD,
+        about_megabytes=20,
         build=public.fsdd,
         keep=(".wav", "README.md"),
     ),

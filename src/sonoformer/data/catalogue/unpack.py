@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import lzma
 import shutil
 import tarfile
 import zipfile
@@ -14,6 +16,14 @@ from sonoformer.data.catalogue.cache import Progress, quiet, whole_folder
 from sonoformer.errors import UserError
 from sonoformer.files import inside
 
+_DAMAGE = (
+    zipfile.BadZipFile,
+    tarfile.TarError,
+    zlib.error,
+    lzma.LZMAError,
+    gzip.BadGzipFile,
+    EOFError,
+)
 Keep = Callable[[str], bool]
 _LINK_MODE = 0o120000
 
@@ -47,7 +57,7 @@ def unpack(
                 _zip(archive, folder, _Budget(archive, limit), keep, progress)
             else:
                 _tar(archive, folder, _Budget(archive, limit), keep, progress)
-    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError) as error:
+    except _DAMAGE as error:
         raise UserError(
             f"{archive}: damaged archive ({error}); delete it and fetch again"
         ) from error
@@ -99,6 +109,10 @@ def _tar(archive: Path, folder: Path, budget: _Budget, keep: Keep, progress: Pro
             with source:
                 budget.copy(source, target)
             progress(f"unpacking {archive.name}", budget.files, None)
+        # A damaged header looks like the end to tarfile; only the rest of the stream, with its
+        # checksum, tells.
+        while file.fileobj is not None and file.fileobj.read(1 << 18):
+            pass
 
 
 def _place(archive: Path, folder: Path, name: str) -> Path:
