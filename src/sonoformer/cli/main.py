@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_type_hints
 
 from cyclopts import App
 from cyclopts.config import Dict
@@ -42,7 +42,7 @@ VERBS = {
     "finetune": Verb(
         "sonoformer.cli.finetune:finetune",
         "Train a classifier from labelled recordings.",
-        "sonoformer.tasks.finetune:FinetuneConfig",
+        "sonoformer.tasks.config:FinetuneConfig",
     ),
     "evaluate": Verb("sonoformer.cli.evaluate:evaluate", "Score a model on labelled recordings."),
     "predict": Verb("sonoformer.cli.predict:predict", "Write a model's scores over recordings."),
@@ -99,8 +99,10 @@ def _recipe(tokens: Sequence[str]) -> tuple[Dict, ...]:
     if (name := _option(tokens, "--recipe")) is not None:
         mapping, source = recipes.load(name)
     values = plain(build(kind, _over(plain(kind()), mapping), source))
-    # Training options are flags of the verb itself: --epochs, not --train.epochs.
-    values |= values.pop("train", {})
+    # Some nested options are flags of the verb itself: --epochs, not --train.epochs.
+    for field, hint in get_type_hints(kind, include_extras=True).items():
+        if any(getattr(note, "name", None) == ("*",) for note in getattr(hint, "__metadata__", ())):
+            values |= values.pop(field)
     return (Dict({verb: _present(values)}, source=source),)
 
 

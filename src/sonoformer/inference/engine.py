@@ -1,8 +1,10 @@
 """Recordings of any length through a model, in constant memory, resumable after any interruption.
 
-Every recording is cut into windows, windows are gathered into blocks, and each finished block is
-one small Parquet file. A run that was interrupted finds its blocks and goes on after them; the
-final table is streamed together from the blocks, so memory never grows with the recording.
+Recordings are cut into windows and windows are gathered into blocks: a stretch of a long recording,
+or many short ones. Each finished block is one small Parquet file. A run that was interrupted finds
+its blocks and goes on after them; the final table is streamed together from the blocks, so memory
+never grows with the sound. Batches run on from recording to recording, so that thousands of short
+files do not mean thousands of small batches.
 """
 
 from __future__ import annotations
@@ -67,17 +69,28 @@ class Settings:
         return "mix" if self.channel is None else self.channel
 
 
-class Block(NamedTuple):
-    """A stretch of one recording's windows: the unit of work, of writing and of resuming."""
+class Span(NamedTuple):
+    """Windows `first` to `stop - 1` of a recording."""
 
     info: AudioInfo
     first: int
     stop: int
+
+
+class Block(NamedTuple):
+    """Spans that are written together: the unit of resuming."""
+
+    spans: tuple[Span, ...]
     part: Path
+
+    @property
+    def notes(self) -> Path:
+        """Where the block's unreadable recordings are listed."""
+        return self.part.with_suffix(".json")
 
 
 class Problem(NamedTuple):
-    """A recording that was skipped, and why."""
+    """A recording that was skipped, wholly or from some point on, and why."""
 
     path: Path
     reason: str
@@ -89,12 +102,14 @@ class Report:
 
     Attributes:
         parts: the block files, in order.
+        durations: seconds of each readable recording, by path.
         windows: windows computed now.
         resumed: windows found from an earlier run.
         problems: skipped recordings.
     """
 
     parts: list[Path]
+    durations: dict[str, float]
     windows: int
     resumed: int
     problems: list[Problem]
@@ -129,47 +144,48 @@ def compute_table(
             folder of another model or other settings is cleared.
         progress: called with (seconds of sound done, seconds in all).
 
-    A recording that cannot be read is skipped and listed; blocks before the fault are kept.
+    A recording that cannot be read is skipped and listed; its windows before the fault are kept.
     """
     _claim(work, {"identity": identity, "sample_rate": sample_rate, **asdict(settings)})
     infos, problems = _probe_all(paths)
-    blocks = [block for info in infos for block in _blocks(info, settings, work)]
-    total = sum(info.duration for info in infos)
-    report = Report([], 0, 0, problems)
-    bad: set[Path] = set()
-    done = 0.0
-    for block, windows in _ahead(blocks, sample_rate, settings):
-        seconds = min(block.stop * settings.hop, block.info.duration) - block.first * settings.hop
-        if block.part.exists():
-            report.parts.append(block.part)
-            report.resumed += block.stop - block.first
-        elif block.info.path not in bad:
-            try:
-                rows = _rows(block, windows(), compute, settings)
-                with atomic(block.part) as temporary:
-                    rows.write_parquet(temporary)
-                report.parts.append(block.part)
-                report.windows += rows.height
-            except AudioError as error:
-                bad.add(block.info.path)
-                report.problems.append(Problem(block.info.path, error.reason))
-        done += max(0.0, seconds)
+    blocks = list(_blocks(infos, settings, work))
+    durations = {str(info.path): info.duration for info in infos}
+    report = Report([], durations, 0, 0, problems)
+    total, done = sum(durations.values()), 0.0
+    fresh = []
+    for block in blocks:
+        if block.part.exists() or block.notes.exists():
+            report.resumed += sum(span.stop - span.first for span in block.spans)
+            done += _seconds(block, settings)
+        else:
+            fresh.append(block)
+    for block, rows, bad in _computed(fresh, compute, sample_rate, settings):
+        if bad:
+            write_json(block.notes, [[str(problem.path), problem.reason] for problem in bad])
+        if rows is not None:
+            with atomic(block.part) as temporary:
+                rows.write_parquet(temporary)
+            report.windows += rows.height
+        done += _seconds(block, settings)
         if progress:
             progress(done, total)
+    report.parts = [block.part for block in blocks if block.part.exists()]
+    for block in blocks:
+        if block.notes.exists():
+            report.problems += [Problem(Path(p), reason) for p, reason in read_json(block.notes)]
     return report
 
 
 def window_count(duration: float, settings: Settings) -> int:
-    """Number of windows of a recording of `duration` seconds; at least 1."""
-    starts = max(1, math.ceil(duration / settings.hop - 1e-9))
-    # Windows that start inside the one before and add less than `shortest` say nothing new.
-    while (
-        starts > 1 and duration - (starts - 1) * settings.hop < settings.shortest * settings.window
-    ):
-        starts -= 1
-    while starts > 1 and duration <= (starts - 2) * settings.hop + settings.window:
-        starts -= 1
-    return starts
+    """Number of windows of a recording of `duration` seconds; at least 1.
+
+    A last window that adds less than `shortest` of a window to the one before is left out.
+    """
+    count = max(1, math.ceil(duration / settings.hop - 1e-9))
+    least = settings.shortest * settings.window
+    while count > 1 and duration - ((count - 2) * settings.hop + settings.window) < least:
+        count -= 1
+    return count
 
 
 def _claim(work: Path, identity: dict[str, object]) -> None:
@@ -196,71 +212,130 @@ def _probe_all(paths: Sequence[Path]) -> tuple[list[AudioInfo], list[Problem]]:
     )
 
 
-def _blocks(info: AudioInfo, settings: Settings, work: Path) -> Iterator[Block]:
-    # Size and time of change in the name: a recording that was replaced is computed anew.
-    status = info.path.stat()
-    text = f"{info.path.resolve()}|{status.st_size}|{status.st_mtime_ns}"
-    name = hashlib.blake2b(text.encode(), digest_size=10).hexdigest()
-    count = window_count(info.duration, settings)
-    for first in range(0, count, WINDOWS_PER_BLOCK):
-        stop = min(count, first + WINDOWS_PER_BLOCK)
-        yield Block(info, first, stop, work / f"{name}-{first:07d}.parquet")
+def _blocks(infos: Sequence[AudioInfo], settings: Settings, work: Path) -> Iterator[Block]:
+    spans: list[Span] = []
+    room = WINDOWS_PER_BLOCK
+    for info in infos:
+        first, count = 0, window_count(info.duration, settings)
+        while first < count:
+            stop = min(count, first + room)
+            spans.append(Span(info, first, stop))
+            room -= stop - first
+            first = stop
+            if room == 0:
+                yield Block(tuple(spans), work / _name(spans))
+                spans, room = [], WINDOWS_PER_BLOCK
+    if spans:
+        yield Block(tuple(spans), work / _name(spans))
 
 
-def _ahead(
-    blocks: Sequence[Block], sample_rate: int, settings: Settings
-) -> Iterator[tuple[Block, Callable[[], Iterator[list[Window]]]]]:
-    """Each block with its batches of windows; the next batch is decoded while one is computed."""
+def _name(spans: Sequence[Span]) -> str:
+    """A file name that changes when a recording is replaced: by place, size and time of change."""
+    text = hashlib.blake2b(digest_size=12)
+    for info, first, stop in spans:
+        status = info.path.stat()
+        entry = f"{info.path.resolve()}|{status.st_size}|{status.st_mtime_ns}|{first}|{stop}\n"
+        text.update(entry.encode())
+    return f"{text.hexdigest()}.parquet"
+
+
+def _seconds(block: Block, settings: Settings) -> float:
+    return sum(
+        max(0.0, min(span.stop * settings.hop, span.info.duration) - span.first * settings.hop)
+        for span in block.spans
+    )
+
+
+def _computed(
+    blocks: Sequence[Block], compute: Compute, sample_rate: int, settings: Settings
+) -> Iterator[tuple[Block, pl.DataFrame | None, list[Problem]]]:
+    """Each block with its rows, in order; a batch is decoded while the one before is computed."""
+    rows: list[pl.DataFrame] = []
+    bad: list[Problem] = []
     with ThreadPoolExecutor(1) as pool:
-        for block in blocks:
+        source = _batches(blocks, sample_rate, settings)
+        pending = pool.submit(next, source, None)
+        while (batch := pending.result()) is not None:
+            pending = pool.submit(next, source, None)
+            table = _table(batch, compute)
+            used = 0
+            for event in batch:
+                if isinstance(event, Problem):
+                    bad.append(event)
+                elif isinstance(event, Block):
+                    yield event, pl.concat(rows) if rows else None, bad
+                    rows, bad = [], []
+                else:
+                    assert table is not None
+                    rows.append(table.slice(used, 1))
+                    used += 1
 
-            def windows(block: Block = block) -> Iterator[list[Window]]:
-                source = _batches(block, sample_rate, settings)
-                pending = pool.submit(next, source, None)
-                while (batch := pending.result()) is not None:
-                    pending = pool.submit(next, source, None)
-                    yield batch
 
-            yield block, windows
+class _Heard(NamedTuple):
+    """A window and the recording it comes from."""
+
+    info: AudioInfo
+    window: Window
 
 
-def _batches(block: Block, sample_rate: int, settings: Settings) -> Iterator[list[Window]]:
-    batch: list[Window] = []
-    for window in stream(
-        block.info.path,
-        sample_rate,
-        window=settings.window,
-        hop=settings.hop,
-        channel=settings.mix,
-        first=block.first,
-    ):
-        if window.index >= block.stop:
-            break
-        batch.append(window)
-        if len(batch) == settings.batch_size:
+_Event = _Heard | Problem | Block
+"""A window to compute; a recording that failed; or the end of a block."""
+
+
+def _batches(
+    blocks: Sequence[Block], sample_rate: int, settings: Settings
+) -> Iterator[list[_Event]]:
+    batch: list[_Event] = []
+    waiting = 0
+    for event in _events(blocks, sample_rate, settings):
+        batch.append(event)
+        waiting += isinstance(event, _Heard)
+        if waiting == settings.batch_size:
             yield batch
-            batch = []
+            batch, waiting = [], 0
     if batch:
         yield batch
 
 
-def _rows(
-    block: Block, batches: Iterator[list[Window]], compute: Compute, settings: Settings
-) -> pl.DataFrame:
-    frames = []
-    for batch in batches:
-        wave = torch.from_numpy(np.stack([window.samples for window in batch]))
-        lengths = torch.tensor([window.valid for window in batch])
-        place = {
-            "path": [str(block.info.path)] * len(batch),
-            "start": [window.start for window in batch],
-            "end": [min(window.end, block.info.duration) for window in batch],
+def _events(blocks: Sequence[Block], sample_rate: int, settings: Settings) -> Iterator[_Event]:
+    failed: set[Path] = set()
+    for block in blocks:
+        for info, first, stop in block.spans:
+            if info.path in failed:
+                continue
+            try:
+                for window in stream(
+                    info.path,
+                    sample_rate,
+                    window=settings.window,
+                    hop=settings.hop,
+                    channel=settings.mix,
+                    first=first,
+                ):
+                    if window.index >= stop:
+                        break
+                    yield _Heard(info, window)
+            except AudioError as error:
+                failed.add(info.path)
+                yield Problem(info.path, error.reason)
+        yield block
+
+
+def _table(batch: Sequence[_Event], compute: Compute) -> pl.DataFrame | None:
+    heard = [event for event in batch if isinstance(event, _Heard)]
+    if not heard:
+        return None
+    wave = torch.from_numpy(np.stack([window.samples for _, window in heard]))
+    lengths = torch.tensor([window.valid for _, window in heard])
+    place = pl.DataFrame(
+        {
+            "path": [str(info.path) for info, _ in heard],
+            "start": [window.start for _, window in heard],
+            "end": [min(window.end, info.duration) for info, window in heard],
             "clock": pl.Series(
-                [clock(block.info.recorded_at, window.start) for window in batch],
+                [clock(info.recorded_at, window.start) for info, window in heard],
                 dtype=pl.Datetime("ms"),
             ),
         }
-        frames.append(pl.DataFrame(place).hstack(compute(wave, lengths)))
-    if not frames:
-        raise AudioError(block.info.path, "ends before its header says; this stretch is missing")
-    return pl.concat(frames)
+    )
+    return place.hstack(compute(wave, lengths))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import polars as pl
@@ -25,7 +25,7 @@ def write_table(
     out: Path,
     format: str,
     *,
-    threshold: float = 0.5,
+    thresholds: Mapping[str, float],
     best_only: bool = False,
     high_hz: float = 8000.0,
     durations: dict[str, float] | None = None,
@@ -36,7 +36,7 @@ def write_table(
         table: columns `path, start, end, clock` and one column of scores a class.
         out: the folder to write in.
         format: a name of `FORMATS`.
-        threshold: least score of an event in Raven and Audacity tables, 0 to 1.
+        thresholds: least score of an event in Raven and Audacity tables, 0 to 1, by class.
         best_only: take only the highest class of each window as an event.
         high_hz: upper frequency bound of Raven boxes, in Hz (the model's Nyquist).
         durations: seconds of each recording by path, for Raven's running time over several files;
@@ -57,7 +57,7 @@ def write_table(
         target = out / f"predictions.{format}"
         _WHOLE[format](table, target)
         return [target]
-    found = events(table, threshold=threshold, best_only=best_only)
+    found = events(table, thresholds, best_only=best_only)
     if format == "raven":
         spans = {**spans_of(table), **(durations or {})}
         return _write_raven(found, out, high_hz, spans)
@@ -69,16 +69,20 @@ def class_columns(table: pl.LazyFrame) -> list[str]:
     return [name for name in table.collect_schema().names() if name not in PLACE]
 
 
-def events(table: pl.LazyFrame, *, threshold: float, best_only: bool) -> pl.DataFrame:
-    """Rows `path, start, end, clock, label, score` for scores that reach the threshold.
+def events(
+    table: pl.LazyFrame, thresholds: Mapping[str, float], *, best_only: bool
+) -> pl.DataFrame:
+    """Rows `path, start, end, clock, label, score` for scores that reach their class's threshold.
 
     Sorted by path, start and falling score.
     """
-    long = table.unpivot(
-        on=class_columns(table), index=list(PLACE), variable_name="label", value_name="score"
-    ).filter(pl.col("score") >= threshold)
+    names = class_columns(table)
+    least = dict(zip(names, thresholds.values(), strict=True))
+    long = table.unpivot(on=names, index=list(PLACE), variable_name="label", value_name="score")
+    long = long.filter(pl.col("score") >= pl.col("label").replace_strict(least))
     if best_only:
         long = long.filter(pl.col("score") == pl.col("score").max().over("path", "start"))
+    long = long.with_columns(pl.col("label").replace(dict(zip(names, thresholds, strict=True))))
     return long.sort("path", "start", "score", descending=[False, False, True]).collect()
 
 
@@ -137,8 +141,9 @@ def _write_raven(
             offset = shift.get(row["path"], 0.0)
             clock = row["clock"].strftime("%Y/%m/%d %H:%M:%S.%f")[:-3] if row["clock"] else ""
             text.append(
-                f"{number}\tSpectrogram 1\t1\t{row['start'] + offset:.3f}\t{row['end'] + offset:.3f}"
-                f"\t0.0\t{high_hz:.1f}\t{row['path']}\t{row['start']:.3f}\t{clock}"
+                f"{number}\tSpectrogram 1\t1\t{row['start'] + offset:.3f}"
+                f"\t{row['end'] + offset:.3f}\t0.0\t{high_hz:.1f}\t{row['path']}"
+                f"\t{row['start']:.3f}\t{clock}"
                 f"\t{_cell(row['label'])}\t{row['score']:.4f}"
             )
         return "\n".join(text) + "\n"

@@ -1,0 +1,155 @@
+"""`sonoformer predict`."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated, Literal
+
+import torch
+from cyclopts import Parameter
+
+from sonoformer.audio import find, probe
+from sonoformer.cli.options import Device, DryRun, Out, Overwrite, progress_bar, say
+from sonoformer.errors import AudioError, UserError
+from sonoformer.inference import FORMATS, Settings, write_table
+from sonoformer.inference.engine import Report, window_count
+from sonoformer.run import Run
+from sonoformer.tasks.model import Model, load_model
+from sonoformer.tasks.prediction import predict as run_prediction
+from sonoformer.training.devices import resolve_device
+
+Format = Literal["csv", "json", "parquet", "raven", "audacity"]
+assert set(FORMATS) == set(Format.__args__)  # type: ignore[attr-defined]
+
+
+def predict(
+    recordings: list[Path],
+    /,
+    *,
+    model: Annotated[Path, Parameter(help="Run of finetune, or its model folder.")] = Path(
+        "runs/finetune"
+    ),
+    out: Out = Path("runs/predict"),
+    format: Annotated[
+        tuple[Format, ...], Parameter(help="One or more tables to write.", negative="")
+    ] = ("csv",),
+    settings: Annotated[Settings, Parameter(name="*")] = Settings(),
+    threshold: Annotated[
+        float | None,
+        Parameter(
+            help="Least score of an event in Raven and Audacity tables; the model's if absent."
+        ),
+    ] = None,
+    best_only: Annotated[
+        bool, Parameter(help="Only the highest class of a window as an event.", negative="")
+    ] = False,
+    device: Device = "auto",
+    overwrite: Overwrite = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Write a model's scores over recordings of any length, a row a window.
+
+    An interrupted run goes on where it stopped when the same command is given again.
+
+    Example: sonoformer predict field/ --model runs/finetune --format raven --overlap 0.5
+
+    Parameters
+    ----------
+    recordings
+        Folders, audio files or patterns.
+    """
+    if threshold is not None and not 0 <= threshold <= 1:
+        raise UserError(f"--threshold: must be between 0 and 1; got {threshold}")
+    paths = find(recordings)
+    where = resolve_device(device)
+    loaded = load_model(model, where)
+    if dry_run:
+        say(_estimate(loaded, paths, settings, where))
+        return
+    again = Run.exists(out) and not overwrite
+    options = {"model": str(model), "format": list(format), "settings": settings}
+    changeable = frozenset({"format", "model", "threshold", *Settings.__dataclass_fields__})
+    with Run.start(
+        out, "predict", options, 0, resume=again, overwrite=overwrite, may_change=changeable
+    ) as run:
+        began = time.monotonic()
+        with progress_bar("listening", "s of sound") as progress:
+            report = run_prediction(loaded, paths, settings, out / "parts", progress=progress)
+        for path, reason in report.problems:
+            run.problem(path, reason)
+        files = _write(report, loaded, out, format, threshold, best_only)
+        seconds = time.monotonic() - began
+        sound = sum(report.durations.values())
+        run.metrics(
+            {
+                "recordings": len(report.durations),
+                "windows": report.windows + report.resumed,
+                "resumed": report.resumed,
+                "skipped": len(report.problems),
+                "seconds_of_sound": sound,
+                "seconds": seconds,
+            }
+        )
+        say(
+            f"{len(report.durations)} recordings, {report.windows + report.resumed} windows "
+            f"({report.resumed} from before), {sound / max(seconds, 1e-9):.0f} times real time"
+        )
+        for file in files:
+            say(f"wrote {file}")
+
+
+def _write(
+    report: Report,
+    model: Model,
+    out: Path,
+    formats: tuple[Format, ...],
+    threshold: float | None,
+    best_only: bool,
+) -> list[Path]:
+    table = report.table()
+    if table is None:
+        raise UserError("no recording could be read; problems.csv in --out lists the reasons")
+    least = dict(zip(model.classes, model.thresholds, strict=True))
+    if threshold is not None:
+        least = dict.fromkeys(model.classes, threshold)
+    return [
+        file
+        for format in formats
+        for file in write_table(
+            table,
+            out,
+            format,
+            thresholds=least,
+            best_only=best_only,
+            high_hz=model.sample_rate / 2,
+            durations=report.durations,
+        )
+    ]
+
+
+def _estimate(model: Model, paths: list[Path], settings: Settings, device: torch.device) -> str:
+    """Time, memory and disk, from the lengths of all recordings and two real batches."""
+    durations = []
+    for path in paths:
+        try:
+            durations.append(probe(path).duration)
+        except AudioError as error:
+            say(f"will be skipped: {error}")
+    windows = sum(window_count(duration, settings) for duration in durations)
+    wave = torch.zeros(settings.batch_size, round(settings.window * model.sample_rate))
+    seconds = []
+    for _ in range(3):
+        began = time.perf_counter()
+        model.predict_waveforms(wave)
+        seconds.append(time.perf_counter() - began)
+    batches = -(-windows // settings.batch_size)
+    minutes = min(seconds[1:]) * batches / 60
+    disk = windows * (len(model.classes) * 4 + 40) / 2**20
+    weights = sum(value.numel() * 4 for value in model.state_dict().values())
+    # Activations of one block, and sound that is decoded ahead.
+    memory = (weights + 40 * wave.numel() * 4) / 2**20 + 400
+    return (
+        f"{len(durations)} recordings, {sum(durations) / 3600:.2f} h, {windows} windows: about "
+        f"{minutes:.1f} min on {device}, {memory:.0f} MiB of memory, {disk:.1f} MiB of disk"
+    )

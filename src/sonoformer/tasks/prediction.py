@@ -1,0 +1,68 @@
+"""A classifier over recordings of any length."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import polars as pl
+import torch
+from torch import Tensor
+
+from sonoformer.inference.engine import Report, Settings, compute_table
+from sonoformer.inference.formats import PLACE
+from sonoformer.tasks.model import Model
+
+
+def predict(
+    model: Model,
+    paths: Sequence[Path],
+    settings: Settings,
+    work: Path,
+    *,
+    progress: Callable[[float, float], None] | None = None,
+) -> Report:
+    """Scores of every window of every recording; resumable, in constant memory.
+
+    Args:
+        model: the classifier, on the device that it shall use.
+        paths: recordings.
+        settings: how they are cut.
+        work: folder of the finished parts; a later call with the same model and settings goes on.
+        progress: called with (seconds of sound done, seconds in all).
+
+    Returns:
+        Where the rows are: `path, start, end, clock`, and a column of scores a class.
+    """
+    names = score_columns(model.classes)
+
+    def compute(wave: Tensor, lengths: Tensor) -> pl.DataFrame:
+        scores = model.predict_waveforms(wave, lengths).numpy()
+        return pl.DataFrame(dict(zip(names, scores.T, strict=True)))
+
+    return compute_table(
+        paths,
+        compute,
+        model.sample_rate,
+        settings,
+        work,
+        identity=fingerprint(model),
+        progress=progress,
+    )
+
+
+def score_columns(classes: Sequence[str]) -> list[str]:
+    """A column name for each class: its own, unless it is that of a column of place."""
+    return [f"{name} (class)" if name in PLACE else name for name in classes]
+
+
+def fingerprint(module: torch.nn.Module) -> str:
+    """Of a module's weights and configuration, to tell whether two would compute the same."""
+    text = hashlib.blake2b(repr(getattr(module, "config", "")).encode(), digest_size=16)
+    encoder = getattr(module, "encoder", module)
+    text.update(repr(getattr(encoder, "config", "")).encode())
+    for name, value in module.state_dict().items():
+        text.update(name.encode())
+        text.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    return text.hexdigest()
