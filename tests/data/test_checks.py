@@ -75,6 +75,8 @@ def test_one_class_only_is_an_error(tmp_path: Path) -> None:
     assert [f.kind for f in found] == ["one-class"]
     with pytest.raises(UserError, match="all labels are 'a'"):
         refuse_errors(found, "table.csv")
+    frame = pl.DataFrame({"path": paths, "labels": [["a"], []], "reviewed": [True, True]})
+    assert Manifest.of(frame).check() == []
 
 
 def test_findings_name_few_rows_and_count_the_rest() -> None:

@@ -108,7 +108,11 @@ def _labels(manifest: Manifest, classes: tuple[str, ...] | None) -> list[Finding
         .agg(pl.len())
         .sort("labels")
     )
-    if counts.height == 1:
+    absent = table.select(
+        ((pl.col("labels").list.len() == 0) & pl.col("reviewed")).any()
+        | (pl.col("negatives").list.len() > 0).any()
+    ).item()
+    if counts.height == 1 and not absent:
         only = counts["labels"][0]
         findings.append(
             Finding("one-class", "error", f"all labels are {only!r}: nothing to tell apart")

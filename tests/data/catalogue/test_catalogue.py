@@ -6,6 +6,7 @@ import io
 import zipfile
 from collections import Counter
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 
 import banks
@@ -21,6 +22,7 @@ from sonoformer.data.manifest import Manifest
 from sonoformer.errors import UserError
 
 
+@lru_cache
 def sound(seed: int, seconds: float = 0.1, form: str = "WAV") -> bytes:
     out = io.BytesIO()
     samples = np.random.default_rng(seed).uniform(-0.1, 0.1, int(8000 * seconds))

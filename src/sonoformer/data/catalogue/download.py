@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import http.client
+import socket
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
@@ -59,23 +60,8 @@ def download(
         raise UserError(f"{archive.url}: only http and https addresses can be fetched")
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(target.name + ".part")
-    reason = ""
-    for attempt in range(ATTEMPTS):
-        if attempt:
-            sleep(pause * 2 ** (attempt - 1))
-        try:
-            _transfer(archive, part, target.name, progress)
-            break
-        except urllib.error.HTTPError as error:
-            if error.code not in (408, 429, 500, 502, 503, 504):
-                raise UserError(f"{archive.url}: the server answers {error.code}") from error
-            reason = f"the server answers {error.code}"
-        except (OSError, http.client.HTTPException) as error:
-            cause = getattr(error, "reason", error)
-            if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-                raise UserError(f"{part}: the disk is full; free some space, run again") from error
-            reason = str(cause) or type(cause).__name__
-    else:
+    reason = _persist(archive, part, target.name, progress, pause)
+    if reason is not None:
         kept = part.stat().st_size if part.exists() else 0
         rest = f"; {kept / 1e6:.1f} MB are kept, run again to continue" if kept else ""
         raise UserError(f"{archive.url}: cannot be reached ({reason}){rest}")
@@ -83,6 +69,32 @@ def download(
     part.replace(target)
     _tag(part).unlink(missing_ok=True)
     return target
+
+
+def _persist(
+    archive: Archive, part: Path, name: str, progress: Progress, pause: float
+) -> str | None:
+    """Several connections if need be; None when all is there, else why the last one failed."""
+    reason = None
+    for attempt in range(ATTEMPTS):
+        if attempt:
+            sleep(pause * 2 ** (attempt - 1))
+        try:
+            _transfer(archive, part, name, progress)
+        except urllib.error.HTTPError as error:
+            if error.code not in (408, 429, 500, 502, 503, 504):
+                raise UserError(f"{archive.url}: the server answers {error.code}") from error
+            reason = f"the server answers {error.code}"
+        except (OSError, http.client.HTTPException) as error:
+            if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+                raise UserError(f"{part}: the disk is full; free some space, run again") from error
+            cause = getattr(error, "reason", error)
+            reason = str(cause) or type(cause).__name__
+            if isinstance(cause, socket.gaierror | ConnectionRefusedError):
+                break  # nobody is there: waiting will not help
+        else:
+            return None
+    return reason
 
 
 def _transfer(archive: Archive, part: Path, name: str, progress: Progress) -> None:
