@@ -54,13 +54,13 @@ VERBS = {
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the command line and exit: 0 done, 1 failed, 2 the user's mistake, 130 interrupted."""
+    """Run the command line and exit: 0 done, 1 failed, 2 a user's mistake, 128 + n by signal n."""
     tokens = list(sys.argv[1:] if argv is None else argv)
     try:
         make_app(tokens)(tokens)
     except UserError as error:
         print(f"sonoformer: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
+        raise SystemExit(error.exit_code) from None
     except KeyboardInterrupt:
         print("sonoformer: interrupted", file=sys.stderr)
         raise SystemExit(130) from None
@@ -95,7 +95,8 @@ def _recipe(tokens: Sequence[str]) -> tuple[Dict, ...]:
         return ()
     module, _, attribute = target.partition(":")
     kind = getattr(import_module(module), attribute)
-    mapping, source = {}, "the defaults"
+    mapping: dict[str, Any] = {}
+    source = "the defaults"
     if (name := _option(tokens, "--recipe")) is not None:
         mapping, source = recipes.load(name)
     values = plain(build(kind, _over(plain(kind()), mapping), source))

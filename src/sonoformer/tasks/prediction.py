@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import polars as pl
-import torch
 from torch import Tensor
 
 from sonoformer.inference.engine import Report, Settings, compute_table
 from sonoformer.inference.formats import PLACE
+from sonoformer.inference.identity import fingerprint
 from sonoformer.tasks.model import Model
 
 
@@ -55,14 +54,3 @@ def predict(
 def score_columns(classes: Sequence[str]) -> list[str]:
     """A column name for each class: its own, unless it is that of a column of place."""
     return [f"{name} (class)" if name in PLACE else name for name in classes]
-
-
-def fingerprint(module: torch.nn.Module) -> str:
-    """Of a module's weights and configuration, to tell whether two would compute the same."""
-    text = hashlib.blake2b(repr(getattr(module, "config", "")).encode(), digest_size=16)
-    encoder = getattr(module, "encoder", module)
-    text.update(repr(getattr(encoder, "config", "")).encode())
-    for name, value in module.state_dict().items():
-        text.update(name.encode())
-        text.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
-    return text.hexdigest()

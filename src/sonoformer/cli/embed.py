@@ -1,0 +1,79 @@
+"""`sonoformer embed`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from sonoformer.audio import find
+from sonoformer.cli.options import Device, Out, Overwrite, progress_bar, say
+from sonoformer.encoders import load_encoder
+from sonoformer.errors import UserError
+from sonoformer.files import atomic
+from sonoformer.inference import Settings, compute_table
+from sonoformer.inference.features import pooled_features
+from sonoformer.inference.identity import fingerprint
+from sonoformer.nn.tokens import Pooling
+from sonoformer.run import Run
+from sonoformer.training.devices import resolve_device
+
+
+def embed(
+    recordings: list[Path],
+    /,
+    *,
+    encoder: Annotated[Path, Parameter(help="Run, checkpoint or weights file.")] = Path(
+        "runs/pretrain"
+    ),
+    out: Out = Path("runs/embed"),
+    settings: Annotated[Settings, Parameter(name="*")] = Settings(),
+    pool: Annotated[
+        Pooling, Parameter(help="mean: tokens of real sound; cls: the prefix tokens.")
+    ] = "mean",
+    layer: Annotated[
+        int | None,
+        Parameter(help="Block, from 0, whose output is taken; the last norm's if absent."),
+    ] = None,
+    device: Device = "auto",
+    overwrite: Overwrite = False,
+) -> None:
+    """Write an encoder's features over recordings, a row a window, to one Parquet table.
+
+    An interrupted run goes on where it stopped when the same command is given again.
+
+    Example: sonoformer embed recordings/ --encoder runs/pretrain --window 5 --out runs/embed
+    """
+    paths = find(recordings)
+    where = resolve_device(device)
+    loaded = load_encoder(encoder).to(where)
+    if layer is not None and not 0 <= layer < loaded.depth:
+        raise UserError(f"--layer {layer}: the encoder's blocks are 0 to {loaded.depth - 1}")
+    again = Run.exists(out) and not overwrite
+    options = {"encoder": str(encoder), "pool": pool, "layer": layer, "settings": settings}
+    changeable = frozenset({"encoder", "pool", "layer", *Settings.__dataclass_fields__})
+    with Run.start(
+        out, "embed", options, 0, resume=again, overwrite=overwrite, may_change=changeable
+    ) as run:
+        with progress_bar("listening", "s of sound") as progress:
+            report = compute_table(
+                paths,
+                pooled_features(loaded, where, pool, layer),
+                loaded.sample_rate,
+                settings,
+                out / "parts",
+                identity=f"{fingerprint(loaded)} {pool} {layer}",
+                progress=progress,
+            )
+        for path, reason in report.problems:
+            run.problem(path, reason)
+        table = report.table()
+        if table is None:
+            raise UserError("no recording could be read; problems.csv in --out lists the reasons")
+        with atomic(out / "embeddings.parquet") as temporary:
+            table.sink_parquet(temporary)
+        windows = report.windows + report.resumed
+        run.metrics({"windows": windows, "recordings": len(report.durations), "dim": loaded.dim})
+        say(f"{windows} windows of {len(report.durations)} recordings, {loaded.dim} numbers each")
+        say(f"wrote {out / 'embeddings.parquet'}")
