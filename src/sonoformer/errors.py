@@ -12,7 +12,13 @@ from pathlib import Path
 
 
 class UserError(Exception):
-    """One clear sentence that names the file or option, says what is wrong and what to do."""
+    """One clear sentence that names the file or option, says what is wrong and what to do.
+
+    Attributes:
+        exit_code: what the command exits with.
+    """
+
+    exit_code = 2
 
 
 class AudioError(UserError):

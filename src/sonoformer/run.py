@@ -185,7 +185,8 @@ class Run:
             self.finish()
             return
         self.log(f"{type(error).__name__}: {error}", show=False)
-        stopped = isinstance(error, KeyboardInterrupt) or hasattr(error, "exit_code")
+        # By a signal: commands exit with 128 + its number, as shells do.
+        stopped = isinstance(error, KeyboardInterrupt) or getattr(error, "exit_code", 0) > 128
         self.finish("interrupted" if stopped else "failed")
 
     def _begin(self) -> None:

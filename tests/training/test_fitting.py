@@ -87,14 +87,15 @@ def assert_same_run(one: Path, other: Path) -> None:
 @pytest.mark.usefixtures("drawing")
 def test_learns_and_leaves_curves_and_checkpoint(bench: Bench, tmp_path: Path) -> None:
     result = bench.fit("run", PLAIN)
-    assert (result.steps, result.stopped) == (40, "finished")
+    assert result.steps == 40
     losses = [row["train/loss"] for row in result.history if "train/loss" in row]
     assert losses[-1] < losses[0]
     assert result.final["mse"] == result.history[-1]["valid/mse"]
     folder = tmp_path / "run"
     assert read_checkpoint(folder / "checkpoints/last.ckpt")["global_step"] == 40
     assert (folder / "curves.png").stat().st_size > 1000
-    assert "wait_share" in (folder / "timing.csv").read_text().splitlines()[0]
+    assert result.seconds > 0
+    assert 0 <= result.wait_share < 1
     log = (folder / "log.txt").read_text()
     assert log.count("valid/mse") == 4
     assert sorted(p.name for p in folder.iterdir() if p.is_dir()) == ["checkpoints"]

@@ -13,8 +13,10 @@ from sonoformer.data.batch import Batch
 from sonoformer.errors import MissingExtraError
 from sonoformer.run import Run
 from sonoformer.training.config import TrainConfig
+from sonoformer.training.learner import Learner
 from sonoformer.training.pace import Pace, Watched
 from sonoformer.training.progress import Bar
+from sonoformer.training.validation import evaluate
 
 SHORT = TrainConfig(epochs=1.0, batch_size=4, workers=0)
 
@@ -34,6 +36,7 @@ def test_pace_counts_clips_audio_and_waiting_but_no_pauses(monkeypatch: pytest.M
         clock[0] += 10
         assert pace.read() == {
             "seconds": 2.0,
+            "paused_seconds": 10.0,
             "clips_per_second": 2.0,
             "audio_seconds_per_second": 1.0,
             "wait_share": 0.25,
@@ -41,8 +44,8 @@ def test_pace_counts_clips_audio_and_waiting_but_no_pauses(monkeypatch: pytest.M
         clock[0] += 10
     clock[0] += 2
     later = pace.read()
-    assert (later["seconds"], later["clips_per_second"]) == (2.0, 0.0)
-    assert pace.wait_share == 0.125
+    assert (later["seconds"], later["paused_seconds"]) == (2.0, 10.0)
+    assert later["clips_per_second"] == 0.0
 
 
 def test_a_watched_loader_is_the_loader_and_lists_what_was_skipped() -> None:
@@ -52,6 +55,17 @@ def test_a_watched_loader_is_the_loader_and_lists_what_was_skipped() -> None:
     assert list(watched) == batches
     assert len(watched) == 9
     assert found == [("a/b.wav", "holds: nothing")]
+
+
+def test_what_validation_left_out_is_listed(bench: Bench) -> None:
+    with Run.start(bench.root / "run", "toy", {}, 0) as run:
+        evaluate(_Deaf(), [_batch(1, ["c.wav: empty"])], torch.device("cpu"), problem=run.problem)
+        assert run.problems == [("c.wav", "empty")]
+
+
+class _Deaf(Learner):
+    def evaluate(self, batch: Batch) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+        return {}
 
 
 def test_the_bar_shows_speed_and_gives_the_log_back(

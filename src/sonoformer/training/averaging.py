@@ -28,7 +28,7 @@ class EpochAverage:
             return
         self.count += 1
         for name, weight in self.module.named_parameters():
-            value = weight.detach().to("cpu", torch.float64)
+            value = weight.detach().cpu().double()
             mean = self._mean.setdefault(name, torch.zeros_like(value))
             mean += (value - mean) / self.count
 

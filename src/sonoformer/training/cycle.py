@@ -7,12 +7,11 @@ checkpoint, repeats exactly what an uninterrupted run does.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import lightning.pytorch as pl
 import torch
@@ -25,14 +24,12 @@ from sonoformer.training.averaging import EpochAverage
 from sonoformer.training.checkpoints import write_checkpoint
 from sonoformer.training.config import TrainConfig
 from sonoformer.training.interrupts import StopRequest
-from sonoformer.training.journal import Row
+from sonoformer.training.journal import Row, Window
+from sonoformer.training.module import Module
 from sonoformer.training.plan import Plan
+from sonoformer.training.report import Report
 from sonoformer.training.schedules import Schedule, watched
 from sonoformer.training.validation import Stopped, evaluate
-
-if TYPE_CHECKING:
-    from sonoformer.training.module import Module
-    from sonoformer.training.report import Report
 
 
 class Cycle(pl.Callback):
@@ -61,7 +58,7 @@ class Cycle(pl.Callback):
         self.plan, self.config, self.run, self.report = plan, config, run, report
         self.validation, self.seed, self.precision = validation, seed, precision
         self.schedule = Schedule(config.schedule, plan)
-        self.stop = StopRequest()
+        self.stop, self.window = StopRequest(), Window()
         self.step = 0
         self.best: dict[str, float] | None = None
         self.ema: Ema | None = None
@@ -134,7 +131,7 @@ class Cycle(pl.Callback):
             "validated": self._validated,
             "best": self.best,
             "schedule": self.schedule.state_dict(),
-            "window": self._window.state_dict() if self._window is not None else {},
+            "window": self.window.state_dict(),
             "ema": self.ema.state_dict() if self.ema is not None else None,
             "average": self.average.state_dict() if self.average is not None else None,
         }
@@ -143,12 +140,10 @@ class Cycle(pl.Callback):
         """Kept until the weights are on their device."""
         self._restored = state_dict
 
-    _window: Any = None
-
     def _take_up(self, module: Module, state: dict[str, Any]) -> None:
         self.step, self._validated, self.best = state["step"], state["validated"], state["best"]
         self.schedule.load_state_dict(state["schedule"])
-        module.window.load_state_dict(state["window"], module.device)
+        self.window.load_state_dict(state["window"], module.device)
         if self.ema is not None:
             self.ema.load_state_dict(state["ema"])
         if self.average is not None:
@@ -165,7 +160,7 @@ class Cycle(pl.Callback):
             with self.report.pace.paused():
                 stopping = self._validate(trainer, module)
         elif not validates and self.step % self.config.log_every == 0:
-            self.report.add(self._row(module), {})
+            self.report.add(self._row())
         if stopping or validates or self._checkpoint_due(trainer):
             with self.report.pace.paused():
                 self.save(trainer, module)
@@ -186,10 +181,11 @@ class Cycle(pl.Callback):
                         module.device,
                         precision=self.precision,
                         stop=lambda: bool(self.stop) and may_stop,
+                        problem=self.run.problem,
                     )
             except Stopped:
                 return True
-        self.report.add(self._row(module), values, done=self.step == self.plan.total)
+        self.report.add(self._row(), values)
         self.schedule.observe(values)
         if self.config.best is not None:
             self._keep_best(module, watched(values, self.config.best, "best"))
@@ -200,15 +196,15 @@ class Cycle(pl.Callback):
         """The weights that are validated: those of the moving average, where there is one."""
         return nullcontext() if self.ema is None else self.ema.swapped(module.learner)
 
-    def _row(self, module: Module) -> Row:
+    def _row(self) -> Row:
         rate = self.config.optimiser.lr * self.schedule.factor(self.step - 1)
-        means = {f"train/{name}": value for name, value in module.window.close().items()}
+        means = {f"train/{name}": value for name, value in self.window.close().items()}
         return {"step": self.step, "epoch": self.plan.epochs(self.step), "lr": rate, **means}
 
     def _keep_best(self, module: Module, value: float) -> None:
         known = None if self.best is None else self.best["value"]
         sign = 1 if self.config.best_mode == "max" else -1
-        if math.isnan(value) or (known is not None and sign * value <= sign * known):
+        if known is not None and sign * value <= sign * known:
             return
         self.best = {"step": self.step, "value": value}
         with self.averaged(module), self.stop.saving():
@@ -232,7 +228,6 @@ class Cycle(pl.Callback):
             UserError: the weights are not finite, or the disk is full; the old file stays.
         """
         module.guard.verify_weights(module.learner, self.step)
-        self._window = module.window
         with self.stop.saving():
             trainer.save_checkpoint(self.last_path, weights_only=False)
         self._saved_at = time.monotonic()
@@ -249,7 +244,5 @@ class Cycle(pl.Callback):
 
 
 def _module(module: pl.LightningModule) -> Module:
-    from sonoformer.training.module import Module
-
     assert isinstance(module, Module)
     return module

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import signal
-import time
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -53,9 +52,10 @@ class FitResult:
         best: step and value of the best validation, when `TrainConfig.best` names a metric.
         final: validation metrics of the weights that were given back.
         history: the rows of `metrics.csv`.
-        seconds: time spent in this process.
+        seconds: time spent, validation and saving included, over all those processes.
         wait_share: part of the training time spent waiting for the loader.
-        stopped: why training ended.
+
+    A run that was stopped from outside has no result: `fit` raises `Interrupted`.
     """
 
     steps: int
@@ -64,7 +64,6 @@ class FitResult:
     history: list[Row] = field(repr=False)
     seconds: float
     wait_share: float
-    stopped: str = "finished"
 
 
 def fit(
@@ -102,7 +101,6 @@ def fit(
         UserError: options that do not fit each other; a loss that is not finite; a full disk.
         Interrupted: Ctrl-C or SIGTERM; everything is saved.
     """
-    began = time.monotonic()
     where = resolve_device(device)
     precision = resolve_precision(config.precision, where)
     plan = Plan.of(config, train.order.steps_per_epoch)
@@ -126,7 +124,7 @@ def fit(
         return Watched(steps, batches, report.pace, run.problem)
 
     guard = Guard(where.type != "cpu", train.dataset.source.name)
-    module = Module(learner, config, loader, guard)
+    module = Module(learner, config, loader, guard, cycle.window)
     cycle.stop.install()
     try:
         with _quiet(), _compiled(learner, config.compile):
@@ -135,14 +133,8 @@ def fit(
     finally:
         cycle.stop.restore()
         report.close()
-    return FitResult(
-        cycle.step,
-        cycle.best,
-        final,
-        report.metrics.rows,
-        time.monotonic() - began,
-        report.pace.wait_share,
-    )
+    history = report.metrics.rows
+    return FitResult(cycle.step, cycle.best, final, history, report.seconds(), report.wait_share())
 
 
 def _train(

@@ -26,6 +26,7 @@ class Module(pl.LightningModule):
         config: the training options.
         loader: makes the training loader for a rank and a world size.
         guard: watches the loss and the gradient.
+        window: collects the training metrics.
     """
 
     def __init__(
@@ -34,10 +35,11 @@ class Module(pl.LightningModule):
         config: TrainConfig,
         loader: Callable[[int, int], Iterable[Batch]],
         guard: Guard,
+        window: Window,
     ) -> None:
         super().__init__()
         self.learner, self.config, self._loader = learner, config, loader
-        self.guard, self.window = guard, Window()
+        self.guard, self.window = guard, window
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss of one batch."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 from sonoformer.data.batch import Batch
+from sonoformer.training.validation import list_problems
 
 
 class Pace:
@@ -18,7 +19,6 @@ class Pace:
 
     def __init__(self, sample_rate: int) -> None:
         self.sample_rate = sample_rate
-        self.total_seconds = self.total_wait = 0.0
         self._depth = 0
         self._reset()
 
@@ -50,27 +50,22 @@ class Pace:
         """Speed since the last reading.
 
         Returns:
-            `seconds` of training, `clips_per_second`, `audio_seconds_per_second` and `wait_share`,
-            the part of the time spent waiting for the loader.
+            `seconds` of training, `paused_seconds` of validation and saving, `clips_per_second`,
+            `audio_seconds_per_second`, and `wait_share`, the part of the training time spent
+            waiting for the loader.
         """
         now = time.perf_counter()
         paused = self._paused + (now - self._pause_began if self._depth else 0.0)
         seconds = max(now - self._since - paused, 1e-9)
         reading = {
             "seconds": round(seconds, 4),
+            "paused_seconds": round(paused, 4),
             "clips_per_second": round(self._clips / seconds, 3),
             "audio_seconds_per_second": round(self._samples / self.sample_rate / seconds, 3),
             "wait_share": round(min(1.0, self._wait / seconds), 4),
         }
-        self.total_seconds += seconds
-        self.total_wait += self._wait
         self._reset()
         return reading
-
-    @property
-    def wait_share(self) -> float:
-        """The part of all training time spent waiting for the loader."""
-        return self.total_wait / self.total_seconds if self.total_seconds else 0.0
 
 
 class Watched:
@@ -104,7 +99,5 @@ class Watched:
             except StopIteration:
                 return
             self.pace.fetched(batch, time.perf_counter() - began)
-            for text in batch.problems:
-                path, _, reason = text.partition(": ")
-                self.problem(path, reason)
+            list_problems(batch, self.problem)
             yield batch

@@ -47,9 +47,15 @@ class Report:
             self._board = tensorboard_writer(run.folder / "tensorboard", first_step + 1)
         self._drawn = time.monotonic()
 
-    def add(self, row: Row, validation: dict[str, float], done: bool = False) -> None:
-        """Write a row of the curves; with a validation, also a log line and the drawing."""
-        row = {**row, **{f"valid/{name}": value for name, value in validation.items()}}
+    def add(self, row: Row, validation: dict[str, float] | None = None) -> None:
+        """Write a row of the curves; where validation is due, also a log line and the picture.
+
+        Args:
+            row: means of the training metrics.
+            validation: its metrics; None between validations, empty without validation data.
+        """
+        milestone = validation is not None
+        row = {**row, **{f"valid/{name}": value for name, value in (validation or {}).items()}}
         speed = self.pace.read()
         self.metrics.add(row)
         self.timing.add({"step": row["step"], **speed})
@@ -58,15 +64,24 @@ class Report:
                 if name != "step":
                     self._board.add_scalar(name, value, int(row["step"]))
         self.bar.tell(row.get("train/loss"), speed)
-        if validation or done:
-            self.run.log(self._line(row, speed), show=not self.bar.shown or bool(validation))
-            self._draw(done)
+        if milestone:
+            self.run.log(self._line(row, speed))
+            self._draw(done=row["step"] == self.plan.total)
 
     def validation_at(self, step: int) -> dict[str, float]:
         """The metrics of the validation after `step`; empty where there was none."""
         found = [row for row in self.metrics.rows if row["step"] == step]
         items = found[-1].items() if found else ()
         return {n.removeprefix("valid/"): v for n, v in items if n.startswith("valid/")}
+
+    def seconds(self) -> float:
+        """Time spent on the run, over all processes that worked on it."""
+        return sum(row["seconds"] + row["paused_seconds"] for row in self.timing.rows)
+
+    def wait_share(self) -> float:
+        """The part of the training time spent waiting for the loader."""
+        waited = sum(row["seconds"] * row["wait_share"] for row in self.timing.rows)
+        return waited / (sum(row["seconds"] for row in self.timing.rows) or 1.0)
 
     def advance(self, step: int) -> None:
         """Move the bar."""

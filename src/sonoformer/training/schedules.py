@@ -62,7 +62,7 @@ class Schedule:
         patience of 2 that is the third, though its paper says the second.
 
         Raises:
-            UserError: the watched metric is not among `values`.
+            UserError: the watched metric is not among `values`, or is NaN.
         """
         if self.config.name != "plateau":
             return
@@ -85,9 +85,7 @@ class Schedule:
 
 
 def better(value: float, best: float | None, mode: str) -> bool:
-    """Whether `value` is a gain over `best` by the plateau rule; NaN never is."""
-    if math.isnan(value):
-        return False
+    """Whether `value` is a gain over `best` by the plateau rule."""
     if best is None:
         return True
     margin = abs(best) * _THRESHOLD
@@ -98,12 +96,17 @@ def watched(values: dict[str, float], name: str, option: str) -> float:
     """The metric called `name`.
 
     Raises:
-        UserError: validation does not give it; the nearest name is suggested.
+        UserError: validation does not give it (the nearest name is suggested), or gives NaN, as
+            for a class that the validation data do not hold.
     """
     if name not in values:
         known = ", ".join(sorted(values)) or "none, for there is no validation data"
         raise UserError(
             f"{option}: validation gives no metric {name!r} (it gives {known})."
             + nearest(name, values)
+        )
+    if math.isnan(values[name]):
+        raise UserError(
+            f"{option}: the metric {name!r} is not a number on the validation data; choose another"
         )
     return values[name]

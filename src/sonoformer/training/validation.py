@@ -24,6 +24,7 @@ def evaluate(
     *,
     precision: Literal["fp32", "bf16"] = "fp32",
     stop: Callable[[], bool] | None = None,
+    problem: Callable[[str, str], None] | None = None,
 ) -> dict[str, float]:
     """Every metric of `learner.evaluate` as sum / count over all batches of all processes.
 
@@ -36,6 +37,7 @@ def evaluate(
         device: where to compute.
         precision: as the model is trained.
         stop: asked before each batch; when it answers true, `Stopped` is raised.
+        problem: called with path and reason of each recording that was left out.
     """
     assert isinstance(learner, nn.Module)
     wide = torch.float32 if device.type == "mps" else torch.float64
@@ -49,9 +51,11 @@ def evaluate(
                 for batch in loader:
                     if stop is not None and stop():
                         raise Stopped
+                    if problem is not None:
+                        list_problems(batch, problem)
                     for name, (total, count) in learner.evaluate(batch.to(device)).items():
-                        pair = torch.stack([_scalar(total, wide), _scalar(count, wide)])
-                        totals[name] = totals[name] + pair if name in totals else pair.to(device)
+                        pair = torch.stack([_scalar(v, device, wide) for v in (total, count)])
+                        totals[name] = totals[name] + pair if name in totals else pair
     finally:
         learner.train(was_training)
     if not totals:
@@ -59,8 +63,15 @@ def evaluate(
     return _means(totals)
 
 
-def _scalar(value: Tensor, dtype: torch.dtype) -> Tensor:
-    return value.detach().to(dtype).reshape(())
+def list_problems(batch: Batch, problem: Callable[[str, str], None]) -> None:
+    """Call `problem` with path and reason of each recording of the batch that cannot be read."""
+    for text in batch.problems:
+        path, _, reason = text.partition(": ")
+        problem(path, reason)
+
+
+def _scalar(value: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
+    return value.detach().to(device, dtype).reshape(())
 
 
 def _means(totals: dict[str, Tensor]) -> dict[str, float]:
