@@ -17,6 +17,7 @@ import numpy as np
 import soundfile
 
 from sonoformer.audio.opening import opened
+from sonoformer.audio.reader import Reader
 from sonoformer.audio.resample import CONTEXT, check_rate, resample
 from sonoformer.errors import AudioError, UserError
 
@@ -41,7 +42,7 @@ def read(
     """Decode a file, or a stretch of it, to mono at `sample_rate`.
 
     A slice of WAV, AIFF, FLAC or Vorbis costs about as much wherever it lies; MP3 and Opus are
-    searched from their beginning (some 0.2 s for an hour). Whole recordings of hours belong to
+    searched from their beginning (MP3: some 0.2 s for an hour). Whole recordings of hours belong to
     `stream`. A file that is cut or damaged is read up to there, with a `TruncatedWarning`.
 
     Args:
@@ -120,7 +121,7 @@ class Grid:
 
 
 def decoded(
-    file: soundfile.SoundFile, path: str | Path, channel: Channel, first: int, last: int
+    file: Reader, path: str | Path, channel: Channel, first: int, last: int
 ) -> Iterator[np.ndarray]:
     """Mono float32 blocks of frames `first` to `last`, or to where the sound really ends.
 
@@ -132,14 +133,14 @@ def decoded(
     check_channel(path, file.channels, channel)
     step = max(1, _BLOCK // file.channels)
     position = first
-    ended = not _seek(file, first)
+    ended = not file.enter(first)
     while not ended and position < last:
         try:
-            frames = file.read(min(step, last - position), dtype="float32", always_2d=True)
+            frames = file.take(min(step, last - position))
         except soundfile.LibsndfileError:
             # A cut or damaged stretch: go up to it in ever smaller steps and call it the end.
             step //= 2
-            ended = step < 1 or not _seek(file, position)
+            ended = step < 1 or not file.enter(position)
             continue
         if not len(frames):
             break
@@ -167,7 +168,7 @@ def check_channel(path: str | Path, channels: int, channel: Channel) -> None:
         raise AudioError(path, f"has {has}; there is no channel {channel}")
 
 
-def warn_if_short(path: str | Path, file: soundfile.SoundFile, reached: int, wanted: int) -> float:
+def warn_if_short(path: str | Path, file: Reader, reached: int, wanted: int) -> float:
     """Warn when decoding stopped before `wanted`; returns the second at which the sound ends."""
     ends = reached / file.samplerate
     if reached < wanted:
@@ -198,15 +199,6 @@ def _span(
 
 def _past_the_end(start: float, ends: float) -> str:
     return f"ends at {ends:.3f} s; there is no sound from {start:.3f} s on"
-
-
-def _seek(file: soundfile.SoundFile, frame: int) -> bool:
-    if frame == 0 and file.tell() == 0:
-        return True
-    try:
-        return int(file.seek(frame)) == frame
-    except soundfile.LibsndfileError:
-        return False
 
 
 def _mono(frames: np.ndarray, channel: Channel) -> np.ndarray:

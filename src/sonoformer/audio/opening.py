@@ -12,6 +12,7 @@ from pathlib import Path
 import soundfile
 
 from sonoformer.audio.mpeg import Source, stated_length
+from sonoformer.audio.reader import Reader
 from sonoformer.errors import AudioError
 
 READABLE_SUFFIXES = frozenset(
@@ -43,7 +44,7 @@ _CONVERT = "convert it to WAV or FLAC, for example with: ffmpeg -i IN OUT.flac"
 
 
 @contextmanager
-def opened(path: str | Path) -> Iterator[soundfile.SoundFile]:
+def opened(path: str | Path) -> Iterator[Reader]:
     """Yield the open file; it has at least one frame and one channel and a rate above zero.
 
     Raises:
@@ -59,17 +60,17 @@ def opened(path: str | Path) -> Iterator[soundfile.SoundFile]:
         yield file
 
 
-def _open(path: str | Path) -> tuple[soundfile.SoundFile, Source | None]:
+def _open(path: str | Path) -> tuple[Reader, Source | None]:
     """The open file and, if soundfile reads it through an object of ours, that object."""
     name = os.fspath(path)
     if name.lower().endswith(".mp3"):
         # The MP3 decoder searches anything for sound and complains on stderr.
         _refuse_text(path)
     try:
-        file = soundfile.SoundFile(name)
+        file = Reader(name)
         if file.format == "MP3" and (source := stated_length(path, file.frames)):
             file.close()
-            return soundfile.SoundFile(source), source
+            return Reader(source), source
     except (soundfile.LibsndfileError, TypeError, OSError) as error:
         raise AudioError(path, _diagnosis(Path(path), error)) from error
     return file, None

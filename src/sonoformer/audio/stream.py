@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import soundfile
 
 from sonoformer.audio.decode import Channel, Grid, decoded, warn_if_short
 from sonoformer.audio.opening import opened
+from sonoformer.audio.reader import Reader
 from sonoformer.audio.resample import check_rate, resample
 from sonoformer.errors import AudioError, UserError
 
@@ -114,9 +114,7 @@ def _windows(
 class _Sections:
     """Resampled sections of a file, one after the other."""
 
-    def __init__(
-        self, file: soundfile.SoundFile, path: str | Path, rate: int, channel: Channel
-    ) -> None:
+    def __init__(self, file: Reader, path: str | Path, rate: int, channel: Channel) -> None:
         self.file, self.path, self.channel = file, path, channel
         self.grid = Grid(file.samplerate, rate)
         # Borders lie where both rates have a sample.

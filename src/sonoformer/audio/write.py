@@ -22,6 +22,10 @@ _FORMATS = {
     ".aif": ("AIFF", "PCM_16"),
     ".aiff": ("AIFF", "PCM_16"),
 }
+_BLOCK = 1 << 14
+"""Frames given to the encoder at a time: Vorbis takes its memory for a call from the stack, and a
+long call ends the process (libsndfile #1095)."""
+
 _WAV_LIMIT = 4_000_000_000  # bytes; the size fields of WAV end at 2**32, those of RF64 at 2**64
 
 
@@ -106,10 +110,8 @@ def _encode(
     ) as file:
         if recorded_at is not None:
             file.comment = _comment(recorded_at)
-        # At most a second at a time: the Vorbis encoder overflows its stack on long calls
-        # (libsndfile #1095).
-        for first in range(0, len(samples), rate):
-            file.write(np.ascontiguousarray(samples[first : first + rate]))
+        for first in range(0, len(samples), _BLOCK):
+            file.write(np.ascontiguousarray(samples[first : first + _BLOCK]))
 
 
 def _comment(began: datetime) -> str:
