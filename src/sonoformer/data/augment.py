@@ -83,7 +83,7 @@ def augment_spectrogram(
 ) -> Tensor:
     """SpecAugment, then noise and rolling, in the order of the SSAST loader (section 3.2).
 
-    Widths are U[0, widest) and places uniform, as torchaudio draws them. Unlike the authors' loader,
+    Widths are U[0, widest), places uniform, as torchaudio draws them. Unlike the authors' loader,
     which works on the padded spectrogram, all of it stays inside the clip: padding is neither
     masked, nor made noisy, nor rolled into the sound; and at most half of a clip's frames are
     masked, so that short clips do not disappear.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -51,7 +51,8 @@ class Batch:
         return self._each(Tensor.pin_memory)
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> Batch:
-        return Batch(**{n: change(v) if isinstance(v, Tensor) else v for n, v in self._items()})
+        tensors = {n: change(v) for n, v in self._items() if isinstance(v, Tensor)}
+        return replace(self, **tensors)  # type: ignore[arg-type]
 
     def prepared(self) -> Batch:
         """The batch with its waveforms as float32; 16-bit integers become [-1, 1)."""

@@ -21,7 +21,7 @@ from sonoformer.errors import AudioError, UserError
 _TRIES = 32  # other items tried in the place of one that cannot be read
 
 Allocate = Callable[[tuple[int, int], torch.dtype], Tensor]
-"""Makes a tensor of zeros."""
+"""Makes a tensor for waveforms, of any content."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,11 +162,11 @@ class ClipDataset(Dataset[Item]):
         return wave, targets, known
 
 
-def _zeros(shape: tuple[int, int], dtype: torch.dtype) -> Tensor:
-    return torch.zeros(shape, dtype=dtype)
+def _new(shape: tuple[int, int], dtype: torch.dtype) -> Tensor:
+    return torch.empty(shape, dtype=dtype)
 
 
-def collate(items: Sequence[Item], allocate: Allocate = _zeros) -> Batch:
+def collate(items: Sequence[Item], allocate: Allocate = _new) -> Batch:
     """Items -> a batch, padded with zeros to the longest.
 
     Waveforms stay 16-bit when all are; `Batch.prepared` makes them float32.
@@ -181,6 +181,7 @@ def collate(items: Sequence[Item], allocate: Allocate = _zeros) -> Batch:
     wave = allocate(shape, torch.int16 if whole else torch.float32)
     for row, item in zip(wave.numpy(), items, strict=True):
         row[: len(item.wave)] = item.wave if whole else _as_float(item.wave)
+        row[len(item.wave) :] = 0
     return Batch(
         wave=wave,
         lengths=lengths,

@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import signal
-import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
-from types import FrameType
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from sonoformer.data.batch import Batch
 from sonoformer.data.dataset import ClipDataset, Item, collate
 from sonoformer.data.order import Draw, Order
+from sonoformer.data.workers import Parcel, Shelf, settle, start_method
 from sonoformer.errors import AudioError, UserError
-
-_GRACE = 30.0  # seconds for which a worker that is told to end still serves
 
 
 class StepLoader:
@@ -59,32 +51,53 @@ class StepLoader:
         workers: int = 0,
         rank: int = 0,
         world_size: int = 1,
-        prefetch: int = 4,
+        prefetch: int = 2,
     ) -> None:
         if order.batch_size < world_size:
             raise UserError(
                 f"batch_size: {order.batch_size} clips cannot be shared by {world_size} processes; "
                 "make it larger"
             )
-        self.start, self.stop = start, stop
-        self._pinned = torch.cuda.is_available()
-        self._loader: DataLoader[Batch] = DataLoader(
-            dataset,  # type: ignore[arg-type]
-            batch_sampler=_Steps(order, start, stop, rank, world_size),
-            collate_fn=partial(collate, allocate=_shared) if workers else collate,
-            num_workers=workers,
-            worker_init_fn=_settle if workers else None,
-            prefetch_factor=prefetch if workers else None,
-            pin_memory=self._pinned,
-            multiprocessing_context=_context() if workers else None,
-        )
+        self.dataset, self.order, self.start, self.stop = dataset, order, start, stop
+        self.workers, self.prefetch = workers, prefetch
+        self._rank, self._world = rank, world_size
 
     def __len__(self) -> int:
         return self.stop - self.start
 
+    def draws(self, step: int) -> list[Draw]:
+        """This process's share of the clips of batch `step`."""
+        return self.order.batch(step)[self._rank :: self._world]
+
     def __iter__(self) -> Iterator[Batch]:
-        for batch in self._loader:
-            yield batch if self._pinned else batch.prepared()
+        pinned = torch.cuda.is_available()
+        for batch in self._from_workers() if self.workers else self._from_here():
+            yield batch.pin_memory() if pinned else batch.prepared()
+
+    def _from_here(self) -> Iterator[Batch]:
+        for step in range(self.start, self.stop):
+            yield collate([self.dataset[draw] for draw in self.draws(step)])
+
+    def _from_workers(self) -> Iterator[Batch]:
+        # One slot more than there are batches under way: the one that is being taken out.
+        shelf = Shelf.of(
+            self.workers * self.prefetch + 1,
+            -(-self.order.batch_size // self._world) * int(self.dataset.lengths.max()) * 4,
+        )
+        loader: DataLoader[Parcel] = DataLoader(
+            _Worker(self.dataset, shelf),
+            sampler=_Requests(self, len(shelf)),
+            batch_size=None,
+            collate_fn=_as_it_is,  # type: ignore[arg-type]
+            num_workers=self.workers,
+            worker_init_fn=settle,
+            prefetch_factor=self.prefetch,
+            multiprocessing_context=start_method(),
+            # Its own, because torch draws a seed for the workers, which must not move the others.
+            generator=torch.Generator(),
+        )
+        for parcel in loader:
+            yield shelf.take(parcel)
 
 
 class EvaluationLoader:
@@ -149,62 +162,37 @@ class EvaluationLoader:
         return items, problems
 
 
-class _Steps:
-    """The draws of each batch; a list to torch's loader, which sends them to its workers."""
+class _Request(NamedTuple):
+    """A batch to be made, and the slot to leave it in."""
 
-    def __init__(self, order: Order, start: int, stop: int, rank: int, world_size: int) -> None:
-        self.order, self.start, self.stop = order, start, stop
-        self.rank, self.world_size = rank, world_size
+    slot: int
+    draws: list[Draw]
+
+
+class _Requests:
+    """The requests of a loader; a sampler to torch's, which sends them to its workers in turn."""
+
+    def __init__(self, loader: StepLoader, slots: int) -> None:
+        self.loader, self.slots = loader, slots
 
     def __len__(self) -> int:
-        return self.stop - self.start
+        return len(self.loader)
 
-    def __iter__(self) -> Iterator[list[Draw]]:
-        for step in range(self.start, self.stop):
-            yield self.order.batch(step)[self.rank :: self.world_size]
-
-
-def _context() -> Any:
-    """How workers are started.
-
-    A fork would inherit locks that other threads hold. Python's fork server starts from nothing,
-    imports torch once, and forks workers from there in a tenth of a second.
-    """
-    if "forkserver" not in multiprocessing.get_all_start_methods():
-        return multiprocessing.get_context("spawn")
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
-    return context
+    def __iter__(self) -> Iterator[_Request]:
+        for step in range(self.loader.start, self.loader.stop):
+            yield _Request(step % self.slots, self.loader.draws(step))
 
 
-def _shared(shape: tuple[int, int], dtype: torch.dtype) -> Tensor:
-    """Zeros in shared memory, where a worker writes waveforms so that they are not copied again."""
-    size = shape[0] * shape[1] * dtype.itemsize
-    storage = torch.UntypedStorage._new_shared(size)
-    return torch.empty(0, dtype=dtype).set_(storage, 0, shape)
+class _Worker(Dataset[Parcel]):
+    """What a worker does: a request -> a parcel."""
+
+    def __init__(self, dataset: ClipDataset, shelf: Shelf) -> None:
+        self.dataset, self.shelf = dataset, shelf
+
+    def __getitem__(self, request: _Request) -> Parcel:
+        items = [self.dataset[draw] for draw in request.draws]
+        return self.shelf.put(items, request.slot)
 
 
-def _settle(_: int) -> None:
-    """Make a process a good worker: one thread, no life without its parent, deaf to Ctrl-C.
-
-    Ctrl-C, `timeout` and batch systems signal every process of a job; the parent, which wants to
-    finish its step, needs its workers until then.
-    """
-    torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, _leave_later)
-    threading.Thread(target=_follow_parent, daemon=True).start()
-
-
-def _leave_later(signum: int, frame: FrameType | None) -> None:
-    timer = threading.Timer(_GRACE, os._exit, [0])
-    timer.daemon = True
-    timer.start()
-
-
-def _follow_parent() -> None:
-    # Torch's own watch looks at the process that forked, which here is the fork server.
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(0)
+def _as_it_is(parcel: Parcel) -> Parcel:
+    return parcel
