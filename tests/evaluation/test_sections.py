@@ -66,8 +66,8 @@ def test_confusions_are_the_commonest_errors() -> None:
 
 
 def test_a_whole_report_of_a_cross_validation() -> None:
-    cards = {name: scorecard(single(), resamples=50) for name in ("1", "2")}
-    values = {n: [c.figures[n].value for c in cards.values()] for n in cards["1"].figures}
+    cards = {name: scorecard(single(), resamples=50) for name in ("fold 1", "fold 2")}
+    values = {n: [c.figures[n].value for c in cards.values()] for n in cards["fold 1"].figures}
     over = {name: t_interval(v, "folds") for name, v in values.items()}
     history = [
         {"step": 1, "epoch": 0.5, "train/loss": 2.0, "train/grad_norm": 1.0, "lr": 0.1},
@@ -77,10 +77,10 @@ def test_a_whole_report_of_a_cross_validation() -> None:
     assert trained is not None
     report = Report("Frogs")
     for section in (
-        sections.result(cards["1"]),
-        sections.folds(cards, over),
+        sections.result(cards["fold 1"]),
+        sections.trainings(cards, over),
         trained,
-        sections.classes(cards["1"]),
+        sections.classes(cards["fold 1"]),
         sections.settings({"seed": 1}, {"torch": "2"}, [("a.wav", "is empty")]),
     ):
         report.add(section)

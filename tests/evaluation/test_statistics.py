@@ -113,6 +113,8 @@ def test_t_interval_is_students() -> None:
     assert (interval.low, interval.high) == pytest.approx((low, high))
     assert interval.over == "5 folds"
     assert t_interval([0.8]).low is None
+    cut = t_interval([0.3, 0.9], bounds=(0, 1))
+    assert (cut.low, cut.high) == (0, 1)
 
 
 def test_crossed_interval_does_not_count_cells_as_values() -> None:

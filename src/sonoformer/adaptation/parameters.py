@@ -19,7 +19,7 @@ from sonoformer.errors import UserError
 class AdaptationConfig:
     """Which weights train, and at which share of the learning rate."""
 
-    train: Literal["full", "partial", "head"] = "full"
+    weights: Literal["full", "partial", "head"] = "full"
     """full: every weight; partial: the last `blocks` blocks, the final norm and the head; head: the
     head alone."""
     blocks: int = 4
@@ -79,8 +79,8 @@ def freeze(encoder: nn.Module, config: AdaptationConfig, *, warming: bool = Fals
     """
     level = levels(encoder)
     depth = max(level.values()) - 1
-    first = {"full": 0, "partial": depth - config.blocks + 1, "head": depth + 2}[config.train]
-    if config.train == "partial" and config.blocks > depth:
+    first = {"full": 0, "partial": depth - config.blocks + 1, "head": depth + 2}[config.weights]
+    if config.weights == "partial" and config.blocks > depth:
         raise UserError(f"blocks: the encoder has {depth} blocks; got {config.blocks}.")
     for name, parameter in encoder.named_parameters():
         parameter.requires_grad_(not warming and level[name] >= first)

@@ -122,7 +122,7 @@ def errors(
         ]
         truth = [c for c, t in zip(first.classes, first.targets[row], strict=True) if t]
         label = ", ".join(truth) or "none of the classes"
-        examples.append(Example(first.clips[row], label, verdicts, wave, rate))
+        examples.append(Example(_tail(first.clips[row]), label, verdicts, wave, rate))
     lead = "The clips on which the model was wrong and most sure of it."
     return Section("Worst errors", [Examples(examples, seconds=seconds)], lead)
 
@@ -145,25 +145,28 @@ def worst(answers: Answers, most: int) -> NDArray[np.int64]:
     return order[: min(most, int(wrong.sum()))]
 
 
-def folds(cards: Mapping[str, Scorecard], over: Mapping[str, Interval]) -> Section:
-    """The folds of a cross-validation: a bar each, and the mean with its interval over folds."""
-    names = list(next(iter(cards.values())).figures)
-    headline = names[0]
-    values = [card.figures.get(headline) for card in cards.values()]
+def trainings(cards: Mapping[str, Scorecard], over: Mapping[str, Interval]) -> Section:
+    """Several trainings (folds, seeds): a bar each, and means with intervals over them."""
+    names = list(over)
+    shown = names[0] if names else next(iter(next(iter(cards.values())).figures))
+    values = [card.figures.get(shown) for card in cards.values()]
     summary = [
         {
             "score": TITLES[name],
             "mean": over[name].value,
             "low": over[name].low,
             "high": over[name].high,
-            **{f"fold {fold}": _value(card.figures.get(name)) for fold, card in cards.items()},
+            **{title: _value(card.figures.get(name)) for title, card in cards.items()},
         }
-        for name in over
+        for name in names
     ]
-    lead = "Each fold was tested by a model that was trained on the others."
-    caption = "Means over folds with Student t intervals. The figures above draw clips instead."
-    plot = bars([f"fold {name}" for name in cards], {"": values}, x_label=TITLES[headline])
-    return Section("Folds", [Plot(plot), Table.of(summary, caption=caption)], lead)
+    lead = "Each training was tested on clips that it never met."
+    parts: list[Any] = [Plot(bars(list(cards), {"": values}, x_label=TITLES[shown]))]
+    if summary:
+        drawn = over[names[0]].over
+        caption = f"Means over {drawn}, with 95 % intervals. The figures above draw clips instead."
+        parts.append(Table.of(summary, caption=caption))
+    return Section("Trainings", parts, lead)
 
 
 def settings(config: Any, environment: Mapping[str, Any], problems: Sequence[Any] = ()) -> Section:
@@ -195,6 +198,12 @@ def _verdicts(answers: Answers, row: int, system: str) -> list[Verdict]:
         score = float(answers.scores[row, column])
         found.append(Verdict(label, score, decided == present, system))
     return found
+
+
+def _tail(name: str, parts: int = 3) -> str:
+    """The end of a path: what tells clips apart, without the folders that all of them share."""
+    pieces = name.replace("\\", "/").split("/")
+    return name if len(pieces) <= parts else "/".join(["…", *pieces[-parts:]])
 
 
 def _value(interval: Interval | None) -> float | None:

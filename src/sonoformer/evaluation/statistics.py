@@ -140,11 +140,23 @@ def paired_bootstrap(
     return Difference(interval, float(min(1.0, 2 * min(below, above) / (len(defined) + 1))))
 
 
-def t_interval(values: Sequence[float], over: str = "runs", level: float = 0.95) -> Interval:
+def t_interval(
+    values: Sequence[float],
+    over: str = "runs",
+    *,
+    level: float = 0.95,
+    bounds: tuple[float, float] = (-math.inf, math.inf),
+) -> Interval:
     """Mean and Student t interval of independent values, e.g. one a seed or one a fold.
 
     Over the folds of a cross-validation it is somewhat too narrow, because the training sets
     overlap (Bengio and Grandvalet 2004): it describes these folds rather than new data.
+
+    Args:
+        values: the values.
+        over: what they are, in the plural.
+        level: confidence level.
+        bounds: what the values cannot pass; the interval is cut there.
     """
     from scipy import stats
 
@@ -153,7 +165,8 @@ def t_interval(values: Sequence[float], over: str = "runs", level: float = 0.95)
     if len(array) < 2:
         return Interval(mean, over=f"{len(array)} {over}", level=level)
     half = stats.t.ppf((1 + level) / 2, len(array) - 1) * array.std(ddof=1) / math.sqrt(len(array))
-    return Interval(mean, mean - float(half), mean + float(half), f"{len(array)} {over}", level)
+    low, high = max(bounds[0], mean - float(half)), min(bounds[1], mean + float(half))
+    return Interval(mean, low, high, f"{len(array)} {over}", level)
 
 
 def crossed_interval(

@@ -1,0 +1,94 @@
+"""Everything that can be chosen when a classifier is trained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from sonoformer.adaptation.parameters import AdaptationConfig
+from sonoformer.data.augment import AugmentConfig
+from sonoformer.errors import UserError
+from sonoformer.evaluation.probe import ProbeConfig
+from sonoformer.tasks.classification import ClassifierConfig
+from sonoformer.training.config import OptimiserConfig, ScheduleConfig, TrainConfig
+
+_FLAT = Parameter(name="*")
+_ADAMW = OptimiserConfig(name="adamw", lr=3e-4, weight_decay=0.05)
+_COSINE = ScheduleConfig(name="cosine", warmup_steps=20)
+
+
+@dataclass(frozen=True)
+class FinetuneConfig:
+    """Training a classifier, and how it is tested."""
+
+    method: Literal["train", "probe"] = "train"
+    """train: the head and, as `weights` says, the encoder; probe: a linear classifier on the
+    features of the frozen encoder, in seconds."""
+    protocol: Literal["auto", "split", "folds", "groups"] = "auto"
+    """split: one training, tested on the part called test; folds: each fold is tested by a model
+    trained on the others; groups: the same with each group as a fold. auto: folds if the table has
+    a fold column and no split column."""
+    folds: int = 5
+    """folds: how many, if the table has no fold column."""
+    only: tuple[str, ...] = ()
+    """folds, groups: the names of those to do; all by default."""
+    seeds: int = 1
+    """Trainings that differ only in their seed: seed, seed + 1, ..."""
+    validation: float = 0.0
+    """Share of the training groups set aside to watch training, and to choose the weights if `best`
+    is given; 0 uses what the table calls validation, and trains on all else. Test clips are never
+    used for that."""
+    test: float = 0.2
+    """split: share of the groups to test on, if the table has no split column; 0 tests nothing."""
+    leaks: Literal["refuse", "allow"] = "refuse"
+    """What to do if the same file, group or content is on both sides of a split."""
+    size: Literal["micro", "tiny", "small", "base"] = "tiny"
+    """Encoder without a checkpoint: width and depth."""
+    tokens: Literal["patch", "frame"] = "patch"
+    """Encoder without a checkpoint: 16x16 patches, or columns of 2 frames."""
+    fresh: bool = False
+    """Take only the shape of the given checkpoint, with new random weights, to compare with."""
+    stride: tuple[int, int] | None = None
+    """Bins and frames from one patch to the next; the checkpoint's if absent. Smaller strides cost
+    more time and usually gain accuracy."""
+    statistics: Literal["auto", "keep", "measure"] = "auto"
+    """Normalisation of the spectrograms: the checkpoint's, or measured on the training clips. auto:
+    measured if there is no checkpoint."""
+    seconds: float = 10.0
+    """Longest stretch the model sees at once: longer clips are cropped at random in training, and
+    scored in windows whose scores are averaged."""
+    sampling: Literal["uniform", "balanced"] = "uniform"
+    """balanced: clips of rare classes come more often (PSLA, Gong et al. 2021)."""
+    resamples: int = 1000
+    """Bootstrap samples behind each interval."""
+    classifier: Annotated[ClassifierConfig, _FLAT] = ClassifierConfig()
+    """Head, loss and targets."""
+    adaptation: Annotated[AdaptationConfig, _FLAT] = AdaptationConfig()
+    """Which weights train."""
+    augment: Annotated[AugmentConfig, _FLAT] = AugmentConfig()
+    """What is done to the training clips."""
+    probe: ProbeConfig = ProbeConfig()
+    """probe: the classifier on frozen features."""
+    train: Annotated[TrainConfig, _FLAT] = TrainConfig(optimiser=_ADAMW, schedule=_COSINE)
+    """How long and how fast."""
+
+    def __post_init__(self) -> None:
+        if self.seeds < 1:
+            raise UserError(f"seeds: must be at least 1; got {self.seeds}.")
+        if self.folds < 2:
+            raise UserError(f"folds: must be at least 2; got {self.folds}.")
+        if not (0 <= self.validation < 1 and 0 <= self.test < 1):
+            raise UserError(
+                f"validation, test: must be at least 0 and below 1; got {self.validation} and "
+                f"{self.test}."
+            )
+        if self.seconds <= 0:
+            raise UserError(f"seconds: must be above 0; got {self.seconds}.")
+        if self.resamples < 100:
+            raise UserError(f"resamples: must be at least 100; got {self.resamples}.")
+        if self.stride is not None and min(self.stride) < 1:
+            raise UserError(f"stride: both must be at least 1; got {self.stride}.")
+        if self.method == "probe" and self.classifier.head == "weighted":
+            raise UserError("head: a probe is linear; the weighted head needs method train.")

@@ -1,0 +1,339 @@
+"""One training of a classifier: encoder, head, data, and the engine; or a probe in its place."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from sonoformer.data.classes import class_weights, sampling_weights, targets
+from sonoformer.data.dataset import ClipDataset
+from sonoformer.data.keys import key
+from sonoformer.data.loader import EvaluationLoader
+from sonoformer.data.order import Order
+from sonoformer.encoders import (
+    AstEncoder,
+    ast_config,
+    load_encoder,
+    with_config,
+    with_statistics,
+    with_stride,
+)
+from sonoformer.evaluation.features import cached_features, compute_features, feature_key
+from sonoformer.evaluation.probe import fit_probe
+from sonoformer.run import Run
+from sonoformer.spectral import RunningStatistics
+from sonoformer.tasks.classification import Classifier
+from sonoformer.tasks.clips import Clips, Windows
+from sonoformer.tasks.config import FinetuneConfig
+from sonoformer.tasks.heads import PooledHead
+from sonoformer.tasks.model import Model
+from sonoformer.tasks.scoring import group_names
+from sonoformer.tasks.turns import Task, Turn
+from sonoformer.training import TrainData, fit
+from sonoformer.training.devices import resolve_device
+from sonoformer.training.journal import Row
+
+Init = str | Path | nn.Module | None
+# Clips on which the normalisation is measured, at most.
+_MEASURED = 1000
+
+
+@dataclass
+class Trained:
+    """A model and how it came about.
+
+    Attributes:
+        model: the classifier.
+        history: rows of the training curves; empty for a probe.
+        facts: plain values for the model's `config.json`.
+    """
+
+    model: Model
+    history: list[Row] = field(default_factory=list)
+    facts: dict[str, object] = field(default_factory=dict)
+
+
+def make_encoder(init: Init, config: FinetuneConfig, seed: int) -> AstEncoder:
+    """The encoder that training starts from; a given module is copied.
+
+    Raises:
+        UserError: the checkpoint cannot be read, or does not fit the options.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(key(seed, "weights"))
+        if init is None:
+            encoder = AstEncoder(ast_config(config.size, config.tokens))
+        else:
+            found = copy.deepcopy(init) if isinstance(init, nn.Module) else load_encoder(init)
+            encoder = cast(AstEncoder, found)
+            if config.fresh:
+                encoder = AstEncoder(encoder.config)
+    if config.stride is not None:
+        encoder = with_stride(encoder, config.stride)
+    rate = config.classifier.drop_path
+    if encoder.config.drop_path != rate:
+        encoder = with_config(encoder, drop_path=rate)
+    return encoder.train()
+
+
+def measured(encoder: AstEncoder, clips: Clips, config: FinetuneConfig, seed: int) -> AstEncoder:
+    """The encoder normalised by the mean and spread of the real frames of (some of) the clips."""
+    rows = np.random.default_rng(key(seed, "statistics")).permutation(len(clips))[:_MEASURED]
+    crop = round(config.seconds * encoder.sample_rate)
+    dataset = ClipDataset(clips.source, crop=crop, seed=seed, train=False)
+    running = RunningStatistics()
+    with torch.no_grad():
+        for batch in EvaluationLoader(dataset, 16, np.sort(rows)):
+            running.update(*encoder.front_end.fbank(batch.wave, batch.lengths))
+    found = running.result()
+    return with_statistics(encoder, found.mean, found.std)
+
+
+@dataclass
+class Lesson:
+    """The training part of a turn as the engine takes it: only clips that say something.
+
+    Attributes:
+        learner: model and loss.
+        data: training clips and their order.
+        validation: batches to watch, or None.
+    """
+
+    learner: Classifier
+    data: TrainData
+    validation: EvaluationLoader | None
+
+
+def prepare(
+    init: Init,
+    train: Clips,
+    validation: Clips | None,
+    task: Task,
+    config: FinetuneConfig,
+    seed: int,
+) -> Lesson:
+    """Encoder, head, targets, order and loss of a training.
+
+    Raises:
+        UserError: as `make_encoder`.
+    """
+    encoder = _encoder(init, train, config, seed)
+    model = _model(encoder, task, config, seed)
+    train, target, known = _labelled(train, task)
+    crop = round(config.seconds * model.sample_rate)
+    dataset = ClipDataset(
+        train.source,
+        crop=crop,
+        seed=seed,
+        train=True,
+        targets=target,
+        known=known,
+        augment=config.augment,
+    )
+    order = Order(
+        len(train),
+        batch_size=config.train.batch_size,
+        seed=seed,
+        lengths=_uneven(np.minimum(train.source.lengths, crop)),
+        weights=_chances(train, target, config),
+    )
+    balanced = config.classifier.class_weights == "balanced"
+    weights = torch.from_numpy(class_weights(target, known)).float() if balanced else None
+    learner = Classifier(
+        model,
+        config.classifier,
+        config.adaptation,
+        config.augment,
+        weights,
+        order.steps_per_epoch / config.train.accumulate,
+    )
+    watched = None
+    if validation is not None and len(validation):
+        watched = _watched(validation, task, crop, 2 * config.train.batch_size)
+    return Lesson(learner, TrainData(dataset, order), watched)
+
+
+def train_turn(
+    init: Init,
+    train: Clips,
+    validation: Clips | None,
+    task: Task,
+    config: FinetuneConfig,
+    run: Run,
+    *,
+    seed: int,
+    device: str,
+    resume: bool,
+    bar: bool | None = None,
+) -> Trained:
+    """Train encoder and head as the options say; curves and checkpoints go to `run`."""
+    lesson = prepare(init, train, validation, task, config, seed)
+    count = sum(p.numel() for p in lesson.learner.parameters())
+    run.log(
+        f"training {count / 1e6:.2f} M weights on {len(lesson.data.dataset)} clips, "
+        f"{len(task.classes)} classes"
+    )
+    result = fit(
+        lesson.learner,
+        lesson.data,
+        lesson.validation,
+        config.train,
+        run,
+        seed=seed,
+        device=device,
+        resume=resume,
+        progress=bar,
+    )
+    facts: dict[str, object] = {"steps": result.steps, "validation": result.final}
+    run.metrics({**facts, "seconds": result.seconds, "loader_wait_share": result.wait_share})
+    return Trained(lesson.learner.model.eval(), result.history, facts)
+
+
+def probe_turn(
+    init: Init,
+    clips: Clips,
+    turn: Turn,
+    task: Task,
+    config: FinetuneConfig,
+    run: Run,
+    *,
+    features: Callable[[AstEncoder], NDArray[np.float32]],
+    seed: int,
+) -> tuple[Trained, NDArray[np.float32]]:
+    """A linear classifier on the frozen encoder's features, and its scores of the test clips.
+
+    Args:
+        init, task, config, run, seed: as `train_turn`.
+        clips: the clips of all parts.
+        turn: which of them are trained and tested on.
+        features: encoder -> `(clips, dim)`; computes them or remembers.
+    """
+    rows = np.concatenate([turn.train, turn.validation])
+    encoder = _encoder(init, clips.take(rows), config, seed).eval()
+    keep, target, known = _targets(clips.take(rows), task)
+    rows = rows[keep]
+    weight = None
+    if config.classifier.class_weights == "balanced":
+        weight = (target @ class_weights(target, known)).astype(np.float32)
+    matrix = features(encoder)
+    found = fit_probe(
+        matrix[rows],
+        target > 0,
+        single=task.single,
+        known=None if task.single else known,
+        weight=weight,
+        groups=group_names(clips.manifest.take(rows.tolist())),
+        config=config.probe,
+        seed=seed,
+    )
+    run.log(f"probe of {len(rows)} clips: penalty {found.penalty:g}")
+    head = replace(config.classifier.head_config(task.single), kind="linear", softmax=task.single)
+    model = Model(encoder, task.classes, head)
+    network = cast(nn.Linear, cast(PooledHead, model.head).network)
+    with torch.no_grad():
+        network.weight.copy_(torch.from_numpy(found.weight))
+        network.bias.copy_(torch.from_numpy(found.bias))
+    facts: dict[str, object] = {"penalty": found.penalty}
+    run.metrics({**facts, "held_out_losses": {f"{p:g}": v for p, v in found.losses.items()}})
+    return Trained(model.eval(), [], facts), found.probabilities(matrix[turn.test])
+
+
+def clip_features(
+    encoder: AstEncoder,
+    clips: Clips,
+    config: FinetuneConfig,
+    folder: Path,
+    *,
+    data: str,
+    device: str,
+    progress: Callable[[int, int], None] | None = None,
+) -> NDArray[np.float32]:
+    """`(clips, dim)` features, means over windows; stored in `folder` and found there again.
+
+    Args:
+        encoder: the frozen encoder.
+        clips: the sound.
+        config: pooling, layers, and the longest window.
+        folder: where features are kept.
+        data: fingerprint of the clips.
+        device: where to compute.
+        progress: called with (windows done, windows in all).
+    """
+    pool, layers = config.classifier.pool, config.classifier.layers
+    windows = Windows(clips.source, max(1, round(config.seconds * encoder.sample_rate)))
+
+    def compute() -> NDArray[np.float32]:
+        dataset = ClipDataset(windows, crop=None, seed=0, train=False)
+        return compute_features(
+            encoder,
+            EvaluationLoader(dataset, 32),
+            len(windows),
+            device=resolve_device(device),
+            pool=pool,
+            layers=layers,
+            progress=progress,
+        )
+
+    name = feature_key(encoder, f"{data} {config.seconds}", pool, layers)
+    return windows.means(cached_features(folder, name, compute))
+
+
+def _encoder(init: Init, train: Clips, config: FinetuneConfig, seed: int) -> AstEncoder:
+    encoder = make_encoder(init, config, seed)
+    if config.statistics == "measure" or (config.statistics == "auto" and init is None):
+        return measured(encoder, train, config, seed)
+    return encoder
+
+
+def _model(encoder: AstEncoder, task: Task, config: FinetuneConfig, seed: int) -> Model:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(key(seed, "head"))
+        return Model(encoder, task.classes, config.classifier.head_config(task.single))
+
+
+def _targets(
+    clips: Clips, task: Task
+) -> tuple[NDArray[np.bool_], NDArray[np.float32], NDArray[np.bool_]]:
+    """Which clips say something, and the targets and what is known of these."""
+    target, known = targets(clips.manifest, task.classes, multi_label=not task.single, strict=False)
+    useful = np.asarray(target.any(1) if task.single else known.any(1))
+    return useful, target[useful], known[useful]
+
+
+def _labelled(clips: Clips, task: Task) -> tuple[Clips, NDArray[np.float32], NDArray[np.bool_]]:
+    """The clips from which something can be learned, with their targets."""
+    keep, target, known = _targets(clips, task)
+    return (clips if keep.all() else clips.where(keep)), target, known
+
+
+def _watched(clips: Clips, task: Task, crop: int, batch_size: int) -> EvaluationLoader | None:
+    clips, target, known = _labelled(clips, task)
+    if not len(clips):
+        return None
+    dataset = ClipDataset(clips.source, crop=crop, seed=0, train=False, targets=target, known=known)
+    return EvaluationLoader(dataset, batch_size)
+
+
+def _uneven(lengths: NDArray[np.int64]) -> NDArray[np.int64] | None:
+    """Lengths for bucketing, where clips differ enough for it to save padding."""
+    return lengths if lengths.max() > 1.25 * lengths.min() else None
+
+
+def _chances(
+    train: Clips, target: NDArray[np.float32], config: FinetuneConfig
+) -> NDArray[np.float64] | None:
+    """Chance of each clip to be drawn: the table's weights, times the rarity of its classes."""
+    column = train.manifest.table["weight"]
+    given = column.is_not_null().any()
+    if config.sampling == "uniform" and not given:
+        return None
+    chances = column.fill_null(1.0).to_numpy().astype(np.float64)
+    return chances * sampling_weights(target) if config.sampling == "balanced" else chances
