@@ -3,7 +3,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sonoformer.audio.clock import clock, recorded_at
@@ -86,6 +86,7 @@ def test_guano(stamp: str) -> None:
     assert found.replace(tzinfo=None) == EVENING
 
 
+@settings(max_examples=30, deadline=None)
 @given(st.text(), st.text(), st.text(), st.text())
 def test_no_text_is_a_fault(name: str, comment: str, guano: str, origination: str) -> None:
     found = recorded_at(name, comment, guano=guano, origination=origination)

@@ -15,7 +15,7 @@ from .conftest import Make, noise
 def streams(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, np.ndarray]]:
     """Sound that jumps between silence and noise, which fills the bit reservoir of MP3."""
     rng = np.random.default_rng(3)
-    rate, seconds = 16000, 75
+    rate, seconds = 8000, 80
     level = np.repeat(rng.choice([0, 1e-4, 0.01, 0.1, 1], seconds * 8), rate // 8)
     x = np.clip(rng.standard_normal(rate * seconds) * 0.3 * level, -1, 1)
     folder, made = tmp_path_factory.mktemp("streams"), {}
@@ -43,7 +43,7 @@ def test_any_place_is_entered_exactly(
 ) -> None:
     path, whole = streams[name]
     rng = np.random.default_rng(0)
-    near, far = rng.integers(0, 60 * 16000, 4), rng.integers(60 * 16000, len(whole) - 3000, 25)
+    near, far = rng.integers(0, 60 * 8000, 3), rng.integers(63 * 8000, len(whole) - 3000, 20)
     for place in [0, 1, *near, *far]:
         with Reader(path) as file:
             assert file.enter(int(place))
@@ -65,7 +65,7 @@ def test_reading_on_is_seamless(streams: dict[str, tuple[Path, np.ndarray]], nam
 def test_back_and_forth(streams: dict[str, tuple[Path, np.ndarray]], name: str) -> None:
     path, whole = streams[name]
     with Reader(path) as file:
-        for place in (900_000, 5000, 1_100_000, 1_100_500, 0, 1_000_000):
+        for place in (550_000, 5000, 600_000, 600_500, 0, 560_000):
             assert file.enter(place)
             np.testing.assert_allclose(file.take(200), whole[place : place + 200], atol=1e-6)
 
