@@ -10,8 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-FULL_SCALE = 32768
-"""The 16-bit sample that would stand for 1.0."""
+from sonoformer.data.sources import FULL_SCALE
 
 
 @dataclass

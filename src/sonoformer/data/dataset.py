@@ -12,10 +12,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from sonoformer.data.augment import DRAWS, AugmentConfig, change_level, mix, roll
-from sonoformer.data.batch import FULL_SCALE, Batch
+from sonoformer.data.batch import Batch
 from sonoformer.data.keys import below, key, numpy_generator, uniforms
 from sonoformer.data.order import Draw
-from sonoformer.data.sources import ClipSource
+from sonoformer.data.sources import FULL_SCALE, ClipSource
 from sonoformer.errors import AudioError, UserError
 
 _TRIES = 32  # other items tried in the place of one that cannot be read

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from sonoformer.audio import Channel, read
+
+FULL_SCALE = 32768
+"""The 16-bit sample that would stand for 1.0."""
 
 
 class Stretch(NamedTuple):
@@ -54,16 +56,17 @@ class FileSource:
     Fast for WAV and FLAC, of which only the part that is asked for is decoded.
 
     Args:
-        stretches: the items.
+        stretches: the items; each must end within its file.
         sample_rate: Hz of what `read` gives.
     """
 
     def __init__(self, stretches: Sequence[Stretch], sample_rate: int) -> None:
-        self.stretches = list(stretches)
+        self.stretches = [Stretch(*stretch) for stretch in stretches]
         self.sample_rate = sample_rate
-        self.lengths = np.array(
-            [max(1, round((s.end - s.start) * sample_rate)) for s in stretches], dtype=np.int64
-        )
+        # Counted on the grid of samples, as `audio.read` does, so that every crop is whole.
+        self._begins = [round(s.start * sample_rate) for s in self.stretches]
+        ends = [round(s.end * sample_rate) for s in self.stretches]
+        self.lengths = np.maximum(1, np.array(ends, np.int64) - np.array(self._begins, np.int64))
 
     def __len__(self) -> int:
         return len(self.stretches)
@@ -75,8 +78,7 @@ class FileSource:
     def read(self, index: int, start: int, count: int) -> np.ndarray:
         """As `ClipSource.read`; float32, fewer samples where the file ends early."""
         item = self.stretches[index]
-        begin = item.start + start / self.sample_rate
-        end = min(item.end, begin + count / self.sample_rate)
-        return read(Path(item.path), self.sample_rate, start=begin, end=end, channel=item.channel)[
-            :count
-        ]
+        begin = self._begins[index] + start
+        end = min(begin + count, self._begins[index] + int(self.lengths[index]))
+        times = {"start": begin / self.sample_rate, "end": end / self.sample_rate}
+        return read(item.path, self.sample_rate, channel=item.channel, **times)[:count]
