@@ -20,6 +20,7 @@ from sonoformer.cli.options import (
     say,
 )
 from sonoformer.data.manifest import Manifest
+from sonoformer.data.pool import TABLES
 from sonoformer.pretraining.pretrain import PretrainConfig, cost, prepare
 from sonoformer.pretraining.pretrain import pretrain as run_pretraining
 from sonoformer.run import Run
@@ -60,11 +61,12 @@ def pretrain(
         Folders, audio files, patterns, or manifests (.csv, .parquet, .txt).
     """
     held = [Manifest.read(path, allow_absolute=True) for path in exclude]
+    sources = [_source(path) for path in recordings]
     if dry_run:
         with TemporaryDirectory() as scratch, progress_bar("reading", "files") as progress:
             trial = Run.start(Path(scratch) / "run", "pretrain", config, seed)
             ready = prepare(
-                recordings, config, trial, seed=seed, init=init, exclude=held, progress=progress
+                sources, config, trial, seed=seed, init=init, exclude=held, progress=progress
             )
             say(f"{ready.hours:.2f} h of sound; {cost(ready, config, device)}")
             if pack:
@@ -77,7 +79,7 @@ def pretrain(
         run.log(f"sonoformer pretrain {' '.join(map(str, recordings))}", show=False)
         with progress_bar("reading recordings", "files") as progress:
             result = run_pretraining(
-                recordings,
+                sources,
                 config,
                 run,
                 seed=seed,
@@ -89,3 +91,10 @@ def pretrain(
                 progress=progress,
             )
         say(f"{result.steps} steps in {result.seconds / 60:.1f} min -> {out / 'model'}")
+
+
+def _source(path: Path) -> Path | Manifest:
+    """A table is read here, where its user may trust absolute paths in it."""
+    if path.suffix.lower() in TABLES and path.is_file():
+        return Manifest.read(path, separator=";", allow_absolute=True)
+    return path

@@ -101,7 +101,7 @@ class Prepared:
 
 
 def pretrain(
-    sources: Sequence[str | Path],
+    sources: Sequence[str | Path | Manifest],
     config: PretrainConfig,
     run: Run,
     *,
@@ -149,7 +149,7 @@ def pretrain(
 
 
 def prepare(
-    sources: Sequence[str | Path],
+    sources: Sequence[str | Path | Manifest],
     config: PretrainConfig,
     run: Run,
     *,
