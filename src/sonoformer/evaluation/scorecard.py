@@ -98,12 +98,13 @@ def scorecard(
 
 
 def _mean_rows(tables: list[list[Row]]) -> list[Row]:
+    """Per-class rows averaged over trainings, each score over those in which it is defined."""
     rows: list[Row] = []
     for same in zip(*tables, strict=True):
         row = dict(same[0])
-        for column, value in row.items():
-            if isinstance(value, float):
-                row[column] = float(np.mean([other[column] for other in same]))
+        for column in row.keys() - {"class", "clips"}:
+            values = [float(v) for other in same if (v := other[column]) is not None]
+            row[column] = float(np.mean(values)) if values else None
         rows.append(row)
     return rows
 

@@ -165,9 +165,7 @@ def _say_unlearnable(manifest: Manifest, task: Task, by: str, say: Callable[[str
     alone = [name for name in task.classes if name in set(places)]
     if alone:
         shown = ", ".join(alone[:5]) + (", ..." if len(alone) > 5 else "")
-        say(
-            f"warning: {len(alone)} classes lie in one fold only and cannot be right there: {shown}"
-        )
+        say(f"warning: only one fold holds {shown}: tested there, no clip of it can be right")
 
 
 def fingerprint(manifest: Manifest, task: Task) -> str:
