@@ -27,6 +27,9 @@ Channel = int | Literal["mix"]
 _BLOCK = 1 << 18  # values decoded at a time: a long file of many channels is mixed as it comes
 
 
+_MP3_PADDING = 0.15  # seconds
+
+
 class TruncatedWarning(UserWarning):
     """A file ends, or is damaged, before the end that its header gives; the rest was used."""
 
@@ -171,7 +174,9 @@ def check_channel(path: str | Path, channels: int, channel: Channel) -> None:
 def warn_if_short(path: str | Path, file: Reader, reached: int, wanted: int) -> float:
     """Warn when decoding stopped before `wanted`; returns the second at which the sound ends."""
     ends = reached / file.samplerate
-    if reached < wanted:
+    # An MP3's header counts whole frames, of which its encoder's delay and padding are no sound.
+    slack = round(_MP3_PADDING * file.samplerate) if file.format == "MP3" else 0
+    if reached + slack < wanted:
         warnings.warn(
             f"{path}: the sound ends or is damaged at {ends:.3f} s, before the end its header "
             f"gives ({file.frames / file.samplerate:.3f} s); the part before is used",
