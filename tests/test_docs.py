@@ -1,0 +1,81 @@
+"""Every command that README and docs show is one that the program takes, and does what it says."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sonoformer.audio import write
+from sonoformer.cli.main import main, make_app
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+SMALL = {
+    "pretrain": ["--size", "micro", "--steps", "3", "--batch-size", "4", "--overwrite"],
+    "finetune": ["--size", "micro", "--steps", "3", "--batch-size", "4", "--overwrite"],
+    "evaluate": ["--overwrite", "--resamples", "100"],
+    "predict": ["--window", "1"],
+}
+
+
+def commands() -> list[tuple[str, str]]:
+    """(page, command) for every line in a code block that begins with `sonoformer`."""
+    found = []
+    for page in PAGES:
+        for block in re.findall(r"```\w*\n(.*?)```", page.read_text(encoding="utf-8"), re.S):
+            for line in block.splitlines():
+                text = line.strip()
+                if text.startswith("sonoformer "):
+                    found.append((page.name, text))
+    return list(dict.fromkeys(found))
+
+
+@pytest.mark.parametrize(("page", "command"), commands())
+def test_commands_of_the_docs_are_accepted(page: str, command: str) -> None:
+    tokens = shlex.split(command, comments=True)[1:]
+    make_app(tokens).parse_args(tokens, exit_on_error=False, print_error=True)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folders and tables that the docs speak of, with short synthetic sounds."""
+    root = tmp_path_factory.mktemp("world")
+    rng = np.random.default_rng(0)
+    rows = ["path,species,site,split"]
+    for folder in ("recordings", "field", "archive"):
+        for number in range(12):
+            tone = 300 * (1 + number % 3)
+            wave = 0.3 * np.sin(2 * np.pi * tone * np.arange(24000) / 16000)
+            name = f"{folder}/{number}_20240{1 + number % 6}01_120000.wav"
+            write(root / name, (wave + rng.normal(0, 0.01, 24000)).astype(np.float32), 16000)
+            if folder == "recordings":
+                part = ("train", "train", "test", "train")[number // 3]
+                rows.append(f"{name},tone{number % 3},site{number // 3},{part}")
+    (root / "labels.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    write(root / "night.flac", rng.normal(0, 0.1, 48000).astype(np.float32), 16000)
+    return root
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_docs_run(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(world)
+    for page, command in commands():
+        tokens = shlex.split(command, comments=True)[1:]
+        if tokens[0] == "demo" or tokens[:2] == ["data", "fetch"] or "--dry-run" in tokens[:1]:
+            continue  # these need a network or minutes; tests/cli has them with small data
+        if "--recipe" in tokens and tokens[0] == "pretrain":
+            tokens += ["--size", "micro"]
+        assert ended(tokens + SMALL.get(tokens[0], [])) in (None, 0), f"{page}: {command}"
+
+
+def ended(tokens: list[str]) -> object:
+    """The exit code of a command."""
+    try:
+        main(tokens)
+    except SystemExit as end:
+        return end.code
+    return 0
