@@ -195,9 +195,7 @@ class AstEncoder(nn.Module):
             grid: counts `(freq, time)`.
             layers: blocks, counted from 0, whose outputs are wanted too.
         """
-        prefix = self._prefix().expand(len(x), -1, -1)
-        x = torch.cat([prefix.to(x.dtype), x], 1)
-        mask = self._mask(valid)
+        x, mask = self._begin(x, valid)
         kept: dict[int, Tensor] = {}
         for number, block in enumerate(self.blocks):
             x = block(x, mask)
@@ -224,6 +222,22 @@ class AstEncoder(nn.Module):
         pixels, grid, valid = self.patches(spec, frames)
         return self.encode(self.embed_patches(pixels, grid), valid, grid, layers)
 
+    def pooled(
+        self, audio: Tensor, lengths: Tensor | None = None, pool: Pooling = "mean"
+    ) -> Tensor:
+        """`(batch, dim)`: as `self(audio, lengths).pool(pool)`, without what that leaves unused.
+
+        For `cls` the last block computes the prefix tokens alone, a twelfth less work at depth 12.
+        """
+        if pool == "mean":
+            return self(audio, lengths).pool(pool)
+        spec, frames = (audio, lengths) if audio.ndim == 3 else self.front(audio, lengths)
+        pixels, grid, valid = self.patches(spec, frames)
+        x, mask = self._begin(self.embed_patches(pixels, grid), valid)
+        for block in self.blocks[:-1]:
+            x = block(x, mask)
+        return self.norm(self.blocks[-1](x, mask, self.config.prefix)).mean(1)
+
     def embed(
         self,
         audio: Tensor | str | Path,
@@ -233,6 +247,11 @@ class AstEncoder(nn.Module):
     ) -> Tensor:
         """`(windows, dim)` features of a waveform or a recording; see `encoders.embedding`."""
         return embed(self, audio, window, hop, pool, self.pos_embed.device)
+
+    def _begin(self, x: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Embeddings with the prefix tokens in front, and the mask of the blocks."""
+        prefix = self._prefix().expand(len(x), -1, -1)
+        return torch.cat([prefix.to(x.dtype), x], 1), self._mask(valid)
 
     def _prefix(self) -> Tensor:
         tokens: list[Tensor] = [self.cls_token]

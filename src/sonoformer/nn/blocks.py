@@ -21,17 +21,30 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(dim, 3 * dim)
         self.proj = nn.Linear(dim, dim)
 
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """`(batch, tokens, dim)` -> the same.
+    def forward(self, x: Tensor, mask: Tensor | None = None, keep: int | None = None) -> Tensor:
+        """`(batch, tokens, dim)` -> the same, or the first `keep` tokens of it.
 
         `mask` is bool, broadcastable to `(batch, heads, tokens, tokens)`, true where a key may be
         attended to.
         """
+        if keep is not None:
+            return self._first(x, mask, keep)
         batch, tokens, dim = x.shape
         qkv = self.qkv(x).view(batch, tokens, 3, self.heads, dim // self.heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
         x = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
         return self.proj(x.transpose(1, 2).reshape(batch, tokens, dim))
+
+    def _first(self, x: Tensor, mask: Tensor | None, keep: int) -> Tensor:
+        """All tokens are attended to, but only the first `keep` ask."""
+        batch, _, dim = x.shape
+        weight, bias = self.qkv.weight, self.qkv.bias
+        q = F.linear(x[:, :keep], weight[:dim], bias[:dim])
+        kv = F.linear(x, weight[dim:], bias[dim:])
+        q = q.unflatten(2, (self.heads, -1)).transpose(1, 2)
+        k, v = kv.unflatten(2, (2, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        return self.proj(out.transpose(1, 2).reshape(batch, keep, dim))
 
 
 class Mlp(nn.Module):
@@ -96,7 +109,7 @@ class Block(nn.Module):
         self.mlp = Mlp(dim, round(dim * mlp_ratio))
         self.drop_path = DropPath(drop_path)
 
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """`(batch, tokens, dim)` -> the same; `mask` as in `Attention`."""
-        x = x + self.drop_path(self.attn(self.norm1(x), mask))
+    def forward(self, x: Tensor, mask: Tensor | None = None, keep: int | None = None) -> Tensor:
+        """`(batch, tokens, dim)` -> the same; `mask` and `keep` as in `Attention`."""
+        x = x[:, :keep] + self.drop_path(self.attn(self.norm1(x), mask, keep))
         return x + self.drop_path(self.mlp(self.norm2(x)))
