@@ -132,6 +132,12 @@ class Encoder(Protocol):
         """Embeddings `(batch, tokens, dim)` -> `Tokens`; prefix tokens are added here."""
         ...
 
+    def pooled(
+        self, audio: Tensor, lengths: Tensor | None = None, pool: Pooling = "mean"
+    ) -> Tensor:
+        """`(batch, dim)`: as `self(audio, lengths).pool(pool)`, without unneeded work."""
+        ...
+
     def __call__(
         self, audio: Tensor, lengths: Tensor | None = None, layers: Sequence[int] | None = None
     ) -> Tokens:

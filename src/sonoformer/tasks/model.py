@@ -13,7 +13,7 @@ from sonoformer.encoders import read_encoder, save_encoder
 from sonoformer.errors import UserError
 from sonoformer.files import read_json
 from sonoformer.settings import build, plain
-from sonoformer.tasks.heads import HeadConfig, build_head, wanted_layers
+from sonoformer.tasks.heads import HeadConfig, PooledHead, build_head, wanted_layers
 from sonoformer.weights import assign, is_checkpoint
 
 
@@ -58,6 +58,9 @@ class Model(nn.Module):
     def logits(self, audio: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Waveforms `(batch, samples)` or spectrograms `(batch, frames, bins)` ->
         `(batch, classes)`; `lengths` counts samples or frames, as `audio` does."""
+        if isinstance(self.head, PooledHead) and self._layers is None:
+            vectors = self.encoder.pooled(audio, lengths, self.head.pool)  # type: ignore[operator]
+            return self.head.network(vectors)
         return self.head(self.encoder(audio, lengths, layers=self._layers))
 
     def scores(self, logits: Tensor) -> Tensor:
