@@ -83,10 +83,10 @@ def augment_spectrogram(
 ) -> Tensor:
     """SpecAugment, then noise and rolling, in the order of the SSAST loader (section 3.2).
 
-    Widths are U[0, widest), places uniform, as torchaudio draws them. Unlike the authors' loader,
-    which works on the padded spectrogram, all of it stays inside the clip: padding is neither
-    masked, nor made noisy, nor rolled into the sound; and at most half of a clip's frames are
-    masked, so that short clips do not disappear.
+    Widths are U[0, widest) and places uniform, as torchaudio draws them, only that its masks never
+    reach the last cell. Unlike the authors' loader, which works on the padded spectrogram, all of
+    it stays inside the clip: padding is neither masked, nor made noisy, nor rolled into the sound;
+    and at most half of a clip's frames are masked, so that short clips do not disappear.
 
     Args:
         spec: normalised `(batch, frames, bins)`.
@@ -120,9 +120,9 @@ def augment_spectrogram(
 
 def _span(draws: Tensor, widest: Tensor, size: Tensor, cells: Tensor) -> Tensor:
     """Bool `(batch, cells)`: a stretch of width U[0, widest) at a uniform place inside `size`."""
-    width = draws[:, 0:1] * widest
-    start = (draws[:, 1:2] * (size - width)).floor()
-    return (cells >= start) & (cells < start + width.floor())
+    width = (draws[:, 0:1] * widest).floor()
+    start = (draws[:, 1:2] * (size - width + 1)).floor()
+    return (cells >= start) & (cells < start + width)
 
 
 def _noise(draw: Tensor, count: int) -> Tensor:

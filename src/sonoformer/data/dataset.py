@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from sonoformer.errors import AudioError, UserError
 
 _TRIES = 32  # other items tried in the place of one that cannot be read
 
+_Place = tuple[int, int]
 Allocate = Callable[[tuple[int, int], torch.dtype], Tensor]
 """Makes a tensor for waveforms, of any content."""
 
@@ -65,7 +66,7 @@ class ClipDataset(Dataset[Item]):
         known: np.ndarray | None = None,
         augment: AugmentConfig = AugmentConfig(),
         noise: int = 0,
-        keep: str = "middle",
+        keep: Literal["middle", "start"] = "middle",
     ) -> None:
         for name, table in (("targets", targets), ("known", known)):
             if table is not None and len(table) != len(source):
@@ -94,26 +95,13 @@ class ClipDataset(Dataset[Item]):
             UserError: in training, when no other item can be read either.
         """
         problems: list[str] = []
-        index = draw.index
-        for attempt in range(_TRIES):
-            try:
-                return self._item(draw, index, problems)
-            except AudioError as error:
-                if not self.train:
-                    raise
-                problems.append(str(error))
-                place = (draw.epoch, draw.position, attempt)
-                index = below(len(self), self.seed, "replacement", *place)
-        raise UserError(f"{problems[-1]}; {_TRIES} recordings in a row cannot be read")
-
-    def _item(self, draw: Draw, index: int, problems: list[str]) -> Item:
         # Outside training the numbers follow the row, so that every evaluation sees the same.
         place = (draw.epoch, draw.position) if self.train else (-1, draw.index)
-        wave = self._crop(index, self.crop, "crop", place)
+        index, wave = self._read(draw.index, self.crop, "crop", place, problems)
         targets = None if self.targets is None else self.targets[index]
         known = None if self.known is None else self.known[index]
         if self.train:
-            wave, targets, known = self._augmented(wave, targets, known, place)
+            wave, targets, known = self._augmented(wave, targets, known, place, problems)
         noise = draws = None
         if self.noise:
             noise = uniforms(key(self.seed, "noise", *place), self.noise)
@@ -121,9 +109,21 @@ class ClipDataset(Dataset[Item]):
             draws = uniforms(key(self.seed, "augment", *place), DRAWS)
         return Item(wave, index, targets, known, noise, draws, problems)
 
-    def _crop(
-        self, index: int, most: int | None, stream: str, place: tuple[int, int]
-    ) -> np.ndarray:
+    def _read(
+        self, index: int, most: int | None, stream: str, place: _Place, problems: list[str]
+    ) -> tuple[int, np.ndarray]:
+        """A crop of item `index`, or in training of the first readable one that stands in."""
+        for attempt in range(_TRIES):
+            try:
+                return index, self._crop(index, most, stream, place)
+            except AudioError as error:
+                if not self.train:
+                    raise
+                problems.append(str(error))
+                index = below(len(self), self.seed, f"instead of {stream}", *place, attempt)
+        raise UserError(f"{problems[-1]}; {_TRIES} recordings in a row cannot be read")
+
+    def _crop(self, index: int, most: int | None, stream: str, place: _Place) -> np.ndarray:
         length = int(self.source.lengths[index])
         if most is None or length <= most:
             return self.source.read(index, 0, length)
@@ -139,7 +139,8 @@ class ClipDataset(Dataset[Item]):
         wave: np.ndarray,
         targets: np.ndarray | None,
         known: np.ndarray | None,
-        place: tuple[int, int],
+        place: _Place,
+        problems: list[str],
     ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
         config = self.augment
         if config.mixup:
@@ -147,7 +148,7 @@ class ClipDataset(Dataset[Item]):
             if random.random() < config.mixup:
                 other = below(len(self), self.seed, "partner", *place)
                 share = random.beta(config.mixup_alpha, config.mixup_alpha)
-                partner = self._crop(other, len(wave), "partner crop", place)
+                other, partner = self._read(other, len(wave), "partner crop", place, problems)
                 wave = mix(_as_float(wave), _as_float(partner), share)
                 if targets is not None and self.targets is not None:
                     targets = np.float32(share) * targets

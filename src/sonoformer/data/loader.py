@@ -84,7 +84,7 @@ class StepLoader:
             self.workers * self.prefetch + 1,
             -(-self.order.batch_size // self._world) * int(self.dataset.lengths.max()) * 4,
         )
-        loader: DataLoader[Parcel] = DataLoader(
+        loader: DataLoader[Parcel | UserError] = DataLoader(
             _Worker(self.dataset, shelf),
             sampler=_Requests(self, len(shelf)),
             batch_size=None,
@@ -97,6 +97,9 @@ class StepLoader:
             generator=torch.Generator(),
         )
         for parcel in loader:
+            # As a value, because torch raises what a worker raised with a traceback for a message.
+            if isinstance(parcel, UserError):
+                raise parcel
             yield shelf.take(parcel)
 
 
@@ -183,16 +186,19 @@ class _Requests:
             yield _Request(step % self.slots, self.loader.draws(step))
 
 
-class _Worker(Dataset[Parcel]):
-    """What a worker does: a request -> a parcel."""
+class _Worker(Dataset[Parcel | UserError]):
+    """What a worker does: a request -> a parcel, or the user's mistake."""
 
     def __init__(self, dataset: ClipDataset, shelf: Shelf) -> None:
         self.dataset, self.shelf = dataset, shelf
 
-    def __getitem__(self, request: _Request) -> Parcel:
-        items = [self.dataset[draw] for draw in request.draws]
+    def __getitem__(self, request: _Request) -> Parcel | UserError:
+        try:
+            items = [self.dataset[draw] for draw in request.draws]
+        except UserError as error:
+            return error
         return self.shelf.put(items, request.slot)
 
 
-def _as_it_is(parcel: Parcel) -> Parcel:
+def _as_it_is(parcel: Parcel | UserError) -> Parcel | UserError:
     return parcel
