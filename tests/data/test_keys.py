@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import torch
 from hypothesis import given, settings
@@ -30,13 +32,11 @@ def test_a_key_is_a_pure_function_of_63_bits(seed: int, parts: list[int | str]) 
 
 
 def test_neighbouring_places_and_streams_share_nothing() -> None:
-    places = [
-        (s, name, e, p) for s in range(3) for name in "ab" for e in range(5) for p in range(9)
-    ]
+    places = itertools.product(range(3), "ab", range(5), range(9))
     keys = [key(*place) for place in places]
     assert len(set(keys)) == len(keys)
     assert key(1, 2, 3) != key(1, 3, 2)
-    flips = [bin(a ^ b).count("1") for a, b in zip(keys, keys[1:], strict=False)]
+    flips = [bin(a ^ b).count("1") for a, b in itertools.pairwise(keys)]
     assert 30 < np.mean(flips) < 33  # half of 63 bits
 
 

@@ -78,7 +78,8 @@ sys.path.insert(0, sys.argv[1])
 from test_workers import Zeros, ClipDataset, Order, StepLoader
 if __name__ == "__main__":
     dataset = ClipDataset(Zeros(), crop=None, seed=0, train=True)
-    batches = iter(StepLoader(dataset, Order(8, batch_size=4, seed=0), start=0, stop=9**9, workers=2))
+    order = Order(8, batch_size=4, seed=0)
+    batches = iter(StepLoader(dataset, order, start=0, stop=9**9, workers=2))
     next(batches)
     print(*(worker.pid for worker in multiprocessing.active_children()), flush=True)
     time.sleep(60)
