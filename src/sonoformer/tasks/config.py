@@ -53,9 +53,9 @@ class FinetuneConfig:
     stride: tuple[int, int] | None = None
     """Bins and frames from one patch to the next; the checkpoint's if absent. Smaller strides cost
     more time and usually gain accuracy."""
-    statistics: Literal["auto", "keep", "measure"] = "auto"
-    """Normalisation of the spectrograms: the checkpoint's, or measured on the training clips. auto:
-    measured if there is no checkpoint."""
+    statistics: Literal["auto", "keep", "measure", "audioset", "esc50", "speech-commands"] = "auto"
+    """Normalisation of the spectrograms: the checkpoint's, measured on the training clips, or the
+    SSAST authors' constants for a data set. auto: measured if there is no checkpoint."""
     seconds: float = 10.0
     """Longest stretch the model sees at once: longer clips are cropped at random in training, and
     scored in windows whose scores are averaged."""

@@ -29,7 +29,7 @@ from sonoformer.encoders import (
 from sonoformer.evaluation.features import cached_features, compute_features, feature_key
 from sonoformer.evaluation.probe import fit_probe
 from sonoformer.run import Run
-from sonoformer.spectral import RunningStatistics
+from sonoformer.spectral import PRESETS, RunningStatistics
 from sonoformer.tasks.classification import Classifier
 from sonoformer.tasks.clips import Clips, Windows
 from sonoformer.tasks.config import FinetuneConfig
@@ -288,6 +288,8 @@ def clip_features(
 
 def _encoder(init: Init, train: Clips, config: FinetuneConfig, seed: int) -> AstEncoder:
     encoder = make_encoder(init, config, seed)
+    if config.statistics in PRESETS:
+        return with_statistics(encoder, **PRESETS[config.statistics])
     if config.statistics == "measure" or (config.statistics == "auto" and init is None):
         return measured(encoder, train, config, seed)
     return encoder

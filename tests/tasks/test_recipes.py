@@ -1,0 +1,54 @@
+"""Fine-tuning recipes: each fills the options, and says its command and result on top."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+
+import pytest
+
+from sonoformer import recipes
+from sonoformer.settings import build
+from sonoformer.tasks.config import FinetuneConfig
+
+NAMES = (
+    "audioset-20k",
+    "esc50-frame",
+    "esc50-patch",
+    "small",
+    "speech-commands-v2",
+    "superb-er",
+    "superb-ks",
+    "superb-sid",
+)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_recipe_fills_the_options(name: str) -> None:
+    mapping, source = recipes.load(name)
+    config = build(FinetuneConfig, mapping, source)
+    assert config != FinetuneConfig()
+    # What chooses weights by validation must have something to validate on.
+    if config.train.best is not None:
+        assert config.validation > 0 or config.protocol == "split"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_recipe_says_its_command_and_cost_on_top(name: str) -> None:
+    text = files(recipes.__name__).joinpath(f"{name}.yaml").read_text(encoding="utf-8")
+    comment = text.split("\n\n")[0]
+    assert all(line.startswith("#") for line in comment.splitlines())
+    command = comment.replace("\\\n#", " ")
+    assert "sonoformer finetune" in command
+    assert f"--recipe {name}" in command
+    assert "# Cost" in comment
+    if name != "small":
+        assert "# Result   as published" in comment
+
+
+def test_the_papers_schedules() -> None:
+    esc = build(FinetuneConfig, *recipes.load("esc50-patch"))
+    assert (esc.stride, esc.train.epochs, esc.train.batch_size) == ((10, 10), 50, 48)
+    assert (esc.augment.freq_mask, esc.augment.time_mask, esc.augment.noise) == (24, 96, True)
+    audioset = build(FinetuneConfig, *recipes.load("audioset-20k"))
+    assert audioset.train.schedule.milestones == (10, 15, 20, 25)
+    assert (audioset.train.average_from, audioset.train.average_to) == (6, 25)
