@@ -310,7 +310,7 @@ def _measure(
     running = RunningStatistics()
     with torch.no_grad():
         for batch in EvaluationLoader(dataset, 16, np.sort(rows)):
-            running.update(*encoder.front_end.fbank(batch.wave, batch.lengths))
+            running.update(*encoder.front_end.raw(batch.wave, batch.lengths))
     result = running.result()
     return result.mean, result.std
 

@@ -7,6 +7,8 @@ from torch import Tensor, nn
 
 from sonoformer.spectral.kaldi import FbankConfig, KaldiFbank
 
+_LEVEL = 0.05  # -26 dBFS
+
 
 class FrontEnd(nn.Module):
     """Waveforms -> normalised log-mel spectrograms: (x - mean) / (2 std), as AST and SSAST do."""
@@ -25,19 +27,36 @@ class FrontEnd(nn.Module):
 
         Frames past a clip's length hold `pad_value`.
         """
-        spec, frames = self.fbank(wave, lengths)
-        scale = 1 / (2 * self.config.std)
-        if spec.requires_grad:
-            spec = (spec - self.config.mean) * scale
-        else:
-            spec = spec.sub_(self.config.mean).mul_(scale)
-        if lengths is not None:
-            past = torch.arange(spec.shape[1], device=spec.device) >= frames.unsqueeze(1)
+        config = self.config
+        if config.level == "equal":
+            wave = equal_level(wave, lengths)
+        spec, frames = self.fbank.scaled(wave, lengths, config.mean, 1 / (2 * config.std))
+        if lengths is None:
+            return spec, frames
+        past = torch.arange(spec.shape[1], device=spec.device) >= frames.unsqueeze(1)
+        # Looking at the mask costs a synchronisation on a device, and nothing on a CPU.
+        if past.device.type != "cpu" or bool(past.any()):
             spec = spec.masked_fill(past.unsqueeze(-1), self.pad_value)
         return spec, frames
+
+    def raw(self, wave: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """As `forward` before normalisation: what statistics are measured on."""
+        if self.config.level == "equal":
+            wave = equal_level(wave, lengths)
+        return self.fbank(wave, lengths)
 
     @property
     def pad_value(self) -> float:
         """What a frame that is no sound holds after normalisation."""
         config = self.config
         return 0.0 if config.padding == "mask" else -config.mean / (2 * config.std)
+
+
+def equal_level(wave: Tensor, lengths: Tensor | None = None) -> Tensor:
+    """Waveforms `(batch, samples)` scaled to a root mean square of 0.05 over each clip's length.
+
+    Padding must be zero; digital silence stays as it is.
+    """
+    count = wave.shape[1] if lengths is None else lengths.to(wave.device).clamp_min(1).unsqueeze(1)
+    power = wave.float().square().sum(1, keepdim=True) / count
+    return torch.where(power > 0, wave * (_LEVEL * power.clamp_min(1e-20).rsqrt()), wave)

@@ -7,7 +7,7 @@ spectrum; triangular filters on Kaldi's mel scale; natural logarithm. Waveforms 
 
 from __future__ import annotations
 
-import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,6 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sonoformer.errors import UserError
+from sonoformer.spectral.blocked import Plan, log_mels
+from sonoformer.spectral.mel import mel_filters, symmetric_window
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,9 @@ class FbankConfig:
     """Mean of the log-mel values; normalised is (x - mean) / (2 std)."""
     std: float = 4.5689974
     """Standard deviation of the log-mel values."""
+    level: Literal["keep", "equal"] = "keep"
+    """equal: every clip is brought to the same mean level (-26 dBFS) first, for recordings whose
+    level tells of the recorder rather than of the sound."""
     padding: Literal["mask", "reference"] = "mask"
     """What frames past a clip's end hold after normalisation: 0 (the mean), or, as the authors'
     loader has it, the value of a raw log-mel of 0.0, which is louder than the mean."""
@@ -95,25 +100,24 @@ PRESETS = {
 """Normalisation constants of the authors' checkpoints (computed over zero-padded and masked
 spectrograms, so a clean pass over the same data gives others)."""
 
-_BLOCK = 256
-"""Frames computed at a time without gradient: their buffers stay in a core's cache."""
-
 
 class KaldiFbank(nn.Module):
     """Waveforms -> raw log-mel energies.
 
-    Without gradient, on a CPU, frames are computed a block at a time in memory that is used again;
-    otherwise in one differentiable expression. Both agree to rounding. All in fp32, also under
-    autocast (float64 waveforms stay float64).
+    Without gradient, on a CPU, frames are computed a block at a time in memory that is used again
+    (`spectral.blocked`); otherwise in one differentiable expression. Both agree to rounding. All
+    in fp32, also under autocast and after `.half()` (float64 waveforms stay float64).
     """
 
     def __init__(self, config: FbankConfig = FbankConfig()) -> None:
         super().__init__()
         self.config = config
-        filters = mel_filters(config)
-        self.register_buffer("window", _window(config), persistent=False)
-        self.register_buffer("filters", filters, persistent=False)
-        self.bands = _bands(filters)
+        window, filters = self._tables()
+        self.register_buffer("window", window.float(), persistent=False)
+        self.register_buffer("filters", filters.float(), persistent=False)
+        self._plan = Plan.of(
+            window, filters, config.hop_length, config.preemphasis, config.log_floor
+        )
 
     window: Tensor
     filters: Tensor
@@ -130,6 +134,12 @@ class KaldiFbank(nn.Module):
             clip shorter than a window is padded with zeros to one frame. Frames past a clip's
             length hold what the padding gives.
         """
+        return self.scaled(wave, lengths, 0.0, 1.0)
+
+    def scaled(
+        self, wave: Tensor, lengths: Tensor | None, shift: float, scale: float
+    ) -> tuple[Tensor, Tensor]:
+        """As `forward`, with `(log energy - shift) * scale` for the log energy."""
         config = self.config
         if wave.ndim != 2:
             raise ValueError(f"wave should be (batch, samples); got {tuple(wave.shape)}")
@@ -144,10 +154,10 @@ class KaldiFbank(nn.Module):
                 wave = F.pad(wave, (0, short))
             plain = wave.device.type != "cpu" or wave.dtype == torch.float64
             if plain or (torch.is_grad_enabled() and wave.requires_grad) or _tracing():
-                spec = self._whole(wave)
+                spec = (self._whole(wave) - shift) * scale
             else:
                 with torch.no_grad():
-                    spec = self._blocked(wave)
+                    spec = log_mels(wave, self._plan, shift, scale)
         return spec, frames.clamp_min(1)
 
     def _whole(self, wave: Tensor) -> Tensor:
@@ -160,85 +170,21 @@ class KaldiFbank(nn.Module):
         energy = power[..., :-1] @ self.filters.to(wave.dtype)
         return energy.clamp_min(config.log_floor).log()
 
-    def _blocked(self, wave: Tensor) -> Tensor:
-        """The same, with pre-emphasis done once on the waveform.
-
-        Inside a frame with mean m, x[i] - m - c (x[i-1] - m) = p[i] - (1 - c) m where p is the
-        pre-emphasised waveform; only the frame's first sample differs.
-        """
+    def _tables(self) -> tuple[Tensor, Tensor]:
+        """Window and filters in float64."""
         config = self.config
-        length, hop, coefficient = config.window_length, config.hop_length, config.preemphasis
-        count = 1 + (wave.shape[1] - length) // hop
-        out = wave.new_empty(len(wave), count, config.n_mels)
-        rows = min(_BLOCK, count)
-        padded = wave.new_zeros(rows, config.n_fft)
-        spectrum = torch.empty(rows, config.n_fft // 2 + 1, dtype=torch.complex64)
-        power = wave.new_empty(rows, config.n_fft // 2 + 1)
-        scratch = torch.empty_like(power)
-        for clip, target in zip(wave, out, strict=True):
-            emphasised = torch.empty_like(clip)
-            torch.sub(clip[1:], clip[:-1], alpha=coefficient, out=emphasised[1:])
-            emphasised[0] = (1 - coefficient) * clip[0]
-            frames, smooth = clip.unfold(0, length, hop), emphasised.unfold(0, length, hop)
-            means = F.avg_pool1d(clip[None, None], length, hop)[0, 0, :, None]
-            offset = (1 - coefficient) * means
-            for begin in range(0, count, rows):
-                stop = min(begin + rows, count)
-                part = slice(0, stop - begin)
-                block = padded[part, :length]
-                torch.sub(smooth[begin:stop], offset[begin:stop], out=block)
-                block[:, :1] = (1 - coefficient) * (frames[begin:stop, :1] - means[begin:stop])
-                block.mul_(self.window)
-                torch.fft.rfft(padded[part], out=spectrum[part])
-                planes = torch.view_as_real(spectrum[part])
-                torch.mul(planes[..., 0], planes[..., 0], out=power[part])
-                torch.mul(planes[..., 1], planes[..., 1], out=scratch[part])
-                power[part].add_(scratch[part])
-                energy = target[begin:stop]
-                for mels, bins in self.bands:
-                    energy[:, mels] = power[part, bins] @ self.filters[bins, mels]
-                energy.clamp_min_(config.log_floor).log_()
-        return out
+        return symmetric_window(config.window, config.window_length), mel_filters(
+            config.sample_rate, config.n_fft, config.n_mels, config.low_hz, config.top_hz
+        )
 
-
-def mel_filters(config: FbankConfig) -> Tensor:
-    """Triangles `(n_fft / 2, n_mels)`, linear in mel = 1127 ln(1 + f / 700), without area norm.
-
-    The bin at half the sample rate has no weight, as in Kaldi, and is left out.
-    """
-    bins = torch.arange(config.n_fft // 2, dtype=torch.float64) * config.sample_rate / config.n_fft
-    low, high = _mel(config.low_hz), _mel(config.top_hz)
-    edges = low + (high - low) / (config.n_mels + 1) * torch.arange(config.n_mels + 2).double()
-    mel = 1127 * torch.log1p(bins / 700)
-    left, centre, right = edges[:-2], edges[1:-1], edges[2:]
-    rise = (mel[:, None] - left) / (centre - left)
-    fall = (right - mel[:, None]) / (right - centre)
-    return torch.minimum(rise, fall).clamp_min(0).float()
-
-
-def _mel(hz: float) -> float:
-    return 1127 * math.log1p(hz / 700)
-
-
-def _window(config: FbankConfig) -> Tensor:
-    if config.window == "hamming":
-        window = torch.hamming_window(config.window_length, periodic=False, dtype=torch.float64)
-    else:
-        window = torch.hann_window(config.window_length, periodic=False, dtype=torch.float64)
-        if config.window == "povey":
-            window = window.pow(0.85)
-    return window.float()
-
-
-def _bands(filters: Tensor, size: int = 16) -> list[tuple[slice, slice]]:
-    """Groups of filters and the bins they touch: most of the matrix is zero."""
-    bands = []
-    for first in range(0, filters.shape[1], size):
-        mels = slice(first, min(first + size, filters.shape[1]))
-        touched = filters[:, mels].any(1).nonzero().flatten().tolist()
-        bins = slice(touched[0], touched[-1] + 1) if touched else slice(0, 1)
-        bands.append((mels, bins))
-    return bands
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> KaldiFbank:
+        # `.half()` on a whole model would round the tables; they are made again instead.
+        super()._apply(fn, recurse)
+        kind = torch.float64 if self.window.dtype == torch.float64 else torch.float32
+        if self.window.dtype != torch.float32:
+            device = self.window.device
+            self.window, self.filters = (t.to(device, kind) for t in self._tables())
+        return self
 
 
 def _tracing() -> bool:

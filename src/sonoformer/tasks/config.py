@@ -53,6 +53,9 @@ class FinetuneConfig:
     stride: tuple[int, int] | None = None
     """Bins and frames from one patch to the next; the checkpoint's if absent. Smaller strides cost
     more time and usually gain accuracy."""
+    level: Literal["checkpoint", "keep", "equal"] = "checkpoint"
+    """equal: bring every clip to the same level, where loudness tells of the recorder and not of
+    the class; keep: leave it; checkpoint: as the checkpoint has it."""
     statistics: Literal["auto", "keep", "measure", "audioset", "esc50", "speech-commands"] = "auto"
     """Normalisation of the spectrograms: the checkpoint's, measured on the training clips, or the
     SSAST authors' constants for a data set. auto: measured if there is no checkpoint."""

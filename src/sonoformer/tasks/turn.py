@@ -78,6 +78,8 @@ def make_encoder(init: Init, config: FinetuneConfig, seed: int) -> AstEncoder:
                 encoder = AstEncoder(encoder.config)
     if config.stride is not None:
         encoder = with_stride(encoder, config.stride)
+    if config.level != "checkpoint":
+        encoder = with_config(encoder, front=replace(encoder.config.front, level=config.level))
     rate = config.classifier.drop_path
     if encoder.config.drop_path != rate:
         encoder = with_config(encoder, drop_path=rate)
@@ -92,7 +94,7 @@ def measured(encoder: AstEncoder, clips: Clips, config: FinetuneConfig, seed: in
     running = RunningStatistics()
     with torch.no_grad():
         for batch in EvaluationLoader(dataset, 16, np.sort(rows)):
-            running.update(*encoder.front_end.fbank(batch.wave, batch.lengths))
+            running.update(*encoder.front_end.raw(batch.wave, batch.lengths))
     found = running.result()
     return with_statistics(encoder, found.mean, found.std)
 
