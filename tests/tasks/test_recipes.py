@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from importlib.resources import files
+from typing import Any
 
 import pytest
 
 from sonoformer import recipes
-from sonoformer.settings import build
+from sonoformer.settings import build, plain
 from sonoformer.tasks.config import FinetuneConfig
 
 NAMES = (
@@ -22,11 +23,19 @@ NAMES = (
 )
 
 
+def over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """`above` on top of `below`, key by key: what the command line does with a recipe."""
+    nested = {k: over(below[k], v) if isinstance(v, dict) else v for k, v in above.items()}
+    return {**below, **nested}
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_recipe_fills_the_options(name: str) -> None:
     mapping, source = recipes.load(name)
     config = build(FinetuneConfig, mapping, source)
     assert config != FinetuneConfig()
+    # Nothing is left to defaults that differ between the command line and the library.
+    assert build(FinetuneConfig, over(plain(FinetuneConfig()), mapping), source) == config
     # What chooses weights by validation must have something to validate on.
     if config.train.best is not None:
         assert config.validation > 0 or config.protocol == "split"
