@@ -1,0 +1,158 @@
+"""Recordings through a model: resuming, bad files, batches across files, windows at the end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from sonoformer.audio import find, stream, write
+from sonoformer.errors import UserError
+from sonoformer.inference import Settings, compute_table, engine
+
+RATE = 8000
+
+
+class Loudness:
+    """Stands for a model: the power of each window; counts its batches and can break down."""
+
+    def __init__(self, fail_at: int | None = None) -> None:
+        self.sizes: list[int] = []
+        self.fail_at = fail_at
+
+    def __call__(self, wave: Tensor, lengths: Tensor) -> pl.DataFrame:
+        if len(self.sizes) == self.fail_at:
+            raise KeyboardInterrupt
+        self.sizes.append(len(wave))
+        power = wave.square().sum(1) / lengths
+        return pl.DataFrame({"loud": power.numpy()})
+
+
+@pytest.fixture
+def recordings(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    folder = tmp_path / "field"
+    for number in range(9):
+        seconds = 0.4 if number % 3 else 3.7
+        sound = rng.normal(0, 0.05 * (1 + number), round(seconds * RATE)).astype(np.float32)
+        write(folder / f"{number}_20240501_0{number}0000.wav", sound, RATE)
+    return folder
+
+
+def run(folder: Path, work: Path, compute: Loudness, **changes: float) -> engine.Report:
+    settings = Settings(window=1.0, batch_size=4, **changes)  # type: ignore[arg-type]
+    return compute_table(find([folder]), compute, RATE, settings, work, identity="one")
+
+
+def table(report: engine.Report) -> pl.DataFrame:
+    lazy = report.table()
+    assert lazy is not None
+    return lazy.collect()
+
+
+def test_batches_run_on_from_file_to_file(recordings: Path, tmp_path: Path) -> None:
+    loudness = Loudness()
+    report = run(recordings, tmp_path / "work", loudness)
+    assert set(loudness.sizes[:-1]) == {4}
+    assert report.windows == sum(loudness.sizes) == table(report).height == 3 * 4 + 6
+
+
+def test_every_row_is_that_of_its_window(recordings: Path, tmp_path: Path) -> None:
+    rows = table(run(recordings, tmp_path / "work", Loudness(), overlap=0.5))
+    for row in rows.iter_rows(named=True):
+        window = next(
+            w
+            for w in stream(row["path"], RATE, window=1.0, hop=0.5)
+            if abs(w.start - row["start"]) < 1e-9
+        )
+        power = float(np.square(window.samples).sum() / window.valid)
+        assert row["loud"] == pytest.approx(power, rel=1e-4)
+        assert row["clock"].hour == int(Path(row["path"]).name[0])
+
+
+def test_an_interrupted_run_ends_with_the_same_table(
+    recordings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "WINDOWS_PER_BLOCK", 3)
+    whole = table(run(recordings, tmp_path / "whole", Loudness()))
+    with pytest.raises(KeyboardInterrupt):
+        run(recordings, tmp_path / "work", Loudness(fail_at=3))
+    again = run(recordings, tmp_path / "work", Loudness())
+    assert again.resumed >= 9
+    assert again.resumed + again.windows == whole.height
+    assert table(again).equals(whole)
+    third = run(recordings, tmp_path / "work", Loudness())
+    assert (third.windows, third.resumed) == (0, whole.height)
+
+
+def test_bad_files_are_listed_now_and_after_resuming(recordings: Path, tmp_path: Path) -> None:
+    (recordings / "text.wav").write_text("no sound")
+    sound = np.zeros(RATE * 2, np.float32)
+    write(recordings / "nan.wav", sound, RATE, subtype="FLOAT")
+    data = bytearray((recordings / "nan.wav").read_bytes())
+    data[-400:-396] = np.float32(np.nan).tobytes()
+    (recordings / "nan.wav").write_bytes(bytes(data))
+    for _ in range(2):
+        report = run(recordings, tmp_path / "work", Loudness())
+        assert sorted(p.path.name for p in report.problems) == ["nan.wav", "text.wav"]
+        assert table(report)["path"].n_unique() >= 9
+
+
+def test_other_settings_or_models_begin_anew(recordings: Path, tmp_path: Path) -> None:
+    run(recordings, tmp_path / "work", Loudness())
+    assert run(recordings, tmp_path / "work", Loudness(), overlap=0.5).resumed == 0
+
+
+def test_a_replaced_recording_is_computed_anew(recordings: Path, tmp_path: Path) -> None:
+    before = table(run(recordings, tmp_path / "work", Loudness()))
+    path = find([recordings])[0]
+    write(path, np.full(round(3.7 * RATE), 0.5, np.float32), RATE)
+    after = table(run(recordings, tmp_path / "work", Loudness()))
+    assert not after.equals(before)
+    assert after.filter(pl.col("path") == str(path))["loud"][0] == pytest.approx(0.25, rel=1e-3)
+
+
+@given(
+    samples=st.integers(1, 60 * RATE),
+    window=st.sampled_from([0.5, 1.0, 3.3]),
+    overlap=st.sampled_from([0.0, 0.25, 0.5, 0.9]),
+)
+def test_windows_cover_a_recording_to_its_end(samples: int, window: float, overlap: float) -> None:
+    settings = Settings(window=window, overlap=overlap, shortest=0.1)
+    duration = samples / RATE
+    count = engine.window_count(duration, settings)
+    assert count >= 1
+    covered = (count - 1) * settings.hop + window
+    assert covered >= duration - 0.1 * window - 1e-6
+    if count > 1:
+        # No window but the first begins past the end, or repeats what the one before had heard.
+        assert (count - 1) * settings.hop < duration
+        assert (count - 2) * settings.hop + window < duration
+
+
+def test_a_span_without_a_window_is_no_fault(tmp_path: Path) -> None:
+    write(tmp_path / "x.wav", np.ones(RATE + 1, np.float32) * 0.1, RATE)
+    settings = Settings(window=1.0, overlap=0.0, shortest=0.0)
+    report = compute_table(
+        [tmp_path / "x.wav"], Loudness(), 4000, settings, tmp_path / "w", identity="x"
+    )
+    assert table(report).height >= 1
+    assert report.problems == []
+
+
+@pytest.mark.parametrize(
+    "bad", [{"window": 0.0}, {"overlap": 1.0}, {"batch_size": 0}, {"shortest": 2.0}]
+)
+def test_settings_that_cannot_be_are_refused(bad: dict[str, float]) -> None:
+    with pytest.raises(UserError, match=next(iter(bad))):
+        Settings(**bad)  # type: ignore[arg-type]
+
+
+def test_nothing_to_hear(tmp_path: Path) -> None:
+    report = compute_table([], Loudness(), RATE, Settings(), tmp_path / "w", identity="x")
+    assert report.table() is None
