@@ -41,6 +41,10 @@ _PACKAGES = ("numpy", "torch", "lightning", "soundfile", "soxr", "polars")
 _LOCK = ".lock"
 
 
+# What a run writes before it has any result.
+_NOTES = {"config.yaml", "environment.json", "run.json", "log.txt", "problems.csv", ".lock"}
+
+
 class Run:
     """One command's folder. Make it with `Run.start`; it is also a context manager.
 
@@ -92,7 +96,7 @@ class Run:
         held = _contents(folder)
         if resume:
             differences = _check_same(folder, verb, config, seed, may_change)
-        elif held and not (overwrite and cls.exists(folder)):
+        elif held and not (cls.exists(folder) and (overwrite or _came_to_nothing(held))):
             raise UserError(_refusal(folder, cls.exists(folder)))
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
@@ -280,6 +284,15 @@ def _refusal(folder: Path, is_run: bool) -> str:
             "--overwrite, or choose another --out"
         )
     return f"{folder}: is not empty; choose another --out"
+
+
+def _came_to_nothing(held: list[Path]) -> bool:
+    """Whether a run ended before it left any result, so that a corrected command may replace it."""
+    named = {path.name for path in held}
+    if not named <= _NOTES:
+        return False
+    state = next(path for path in held if path.name == "run.json")
+    return bool(read_json(state).get("status") == "failed")
 
 
 def _contents(folder: Path) -> list[Path]:

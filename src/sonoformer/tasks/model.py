@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import torch
 from torch import Tensor, nn
 
@@ -83,6 +84,25 @@ class Model(nn.Module):
             return self(wave.to(device), lengths).cpu()
         finally:
             self.train(training)
+
+    def predict(self, paths: Sequence[str | Path] | str | Path, **options: Any) -> pl.DataFrame:
+        """Scores of every window of recordings: a row a window, a column a class.
+
+        Args:
+            paths: files, folders or patterns.
+            options: of `inference.Settings`: `window`, `overlap` (of 1), `batch_size`, `channel`.
+
+        Returns:
+            Columns `path, start, end, clock`, then the classes. Recordings that cannot be read are
+            left out with a warning; for recordings that do not fit into memory as a table, use
+            `tasks.prediction.predict`, which leaves its rows on disk.
+
+        Raises:
+            UserError: nothing there, or nothing that can be read.
+        """
+        from sonoformer.tasks.prediction import predict_table
+
+        return predict_table(self, [paths] if isinstance(paths, str | Path) else paths, **options)
 
     def save(self, folder: str | Path, card: str = "", **facts: Any) -> Path:
         """Write the model as a checkpoint folder that `load_model` reads.

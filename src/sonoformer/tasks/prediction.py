@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import tempfile
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 from torch import Tensor
 
+from sonoformer.audio import find
+from sonoformer.errors import UserError
 from sonoformer.inference.engine import Report, Settings, compute_table
 from sonoformer.inference.formats import PLACE
 from sonoformer.inference.identity import fingerprint
@@ -49,6 +54,18 @@ def predict(
         identity=fingerprint(model),
         progress=progress,
     )
+
+
+def predict_table(model: Model, paths: Sequence[str | Path], **options: Any) -> pl.DataFrame:
+    """As `predict`, for a table that fits into memory; see `Model.predict`."""
+    with tempfile.TemporaryDirectory(prefix="sonoformer-") as work:
+        report = predict(model, find(paths), Settings(**options), Path(work))
+        for path, reason in report.problems:
+            warnings.warn(f"{path}: {reason}; left out", stacklevel=3)
+        table = report.table()
+        if table is None:
+            raise UserError(f"{', '.join(map(str, paths))}: no recording could be read")
+        return table.collect()
 
 
 def score_columns(classes: Sequence[str]) -> list[str]:
