@@ -68,7 +68,7 @@ def test_a_pickle_bomb_is_not_run_even_in_the_old_format(tmp_path: Path) -> None
         def __reduce__(self) -> tuple[object, tuple[str, str]]:
             return (open, (str(marker), "w"))
 
-    (tmp_path / "last.ckpt").write_bytes(pickle.dumps(Touch()))
+    (tmp_path / "last.ckpt").write_bytes(pickle.dumps(Touch(), protocol=2))
     with pytest.raises(UserError):
         read_checkpoint(tmp_path / "last.ckpt")
     assert not marker.exists()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from conftest import Bench, Held, Toy, make_data
+from tests.training.conftest import Bench, Held, Toy, make_data
 
 from sonoformer.training.config import TrainConfig
 from sonoformer.training.cost import estimate

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import Bench, Held, Toy, make_data
+from tests.training.conftest import Bench, Held, Toy, make_data
 
 from sonoformer.errors import UserError
 from sonoformer.training.checkpoints import read_checkpoint
@@ -218,10 +218,12 @@ def test_validation_does_not_move_training(bench: Bench) -> None:
 def test_evaluate_weighs_by_count_and_restores_everything() -> None:
     data, toy = make_data(train=False), Toy()
     toy.train()
+    toy.encoder.layers[0].eval()  # as a frozen part would be
+    modes = [part.training for part in toy.modules()]
     state = torch.get_rng_state()
     found = evaluate(toy, Held(data, 5), torch.device("cpu"))
     assert torch.equal(state, torch.get_rng_state())
-    assert toy.training
+    assert [part.training for part in toy.modules()] == modes
     toy.eval()
     pairs = [toy.evaluate(batch)["mse"] for batch in Held(data, 5)]
     expected = sum(e.item() for e, _ in pairs) / sum(n.item() for _, n in pairs)
@@ -289,8 +291,10 @@ def test_a_finished_run_resumes_to_itself(bench: Bench) -> None:
     assert before == {p.name: p.read_bytes() for p in (bench.root / "run/checkpoints").iterdir()}
 
 
-@pytest.mark.parametrize("kind", CONFIGS)
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    ("kind", "number"),
+    [("plain", signal.SIGINT), ("rich", signal.SIGTERM), ("averaged", signal.SIGINT)],
+)
 def test_stopped_at_any_step_and_resumed_is_bit_for_bit_the_same(
     bench: Bench, kind: str, number: int
 ) -> None:
@@ -400,6 +404,65 @@ def test_resume_refuses_other_data_and_damaged_files(bench: Bench) -> None:
     path.write_bytes(path.read_bytes()[:500])
     with pytest.raises(UserError, match="cannot be read as a checkpoint"):
         bench.fit("run", PLAIN, resume=True)
+
+
+def test_resume_refuses_a_shorter_run(bench: Bench) -> None:
+    bench.fit("run", PLAIN)
+    with pytest.raises(UserError, match="steps: the run already did 40, more than the 20"):
+        bench.fit("run", TrainConfig(**{**vars(PLAIN), "epochs": 2.0}), resume=True)
+
+
+def test_the_encoder_is_compiled_for_training_only(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+
+    def compile_(function: Any) -> Any:
+        return lambda *args: calls.append(1) or function(*args)
+
+    monkeypatch.setattr(torch, "compile", compile_)
+    toy, plain = Toy(), Toy()
+    bench.fit("compiled", TrainConfig(**{**vars(PLAIN), "compile": True}), toy)
+    assert len(calls) == 40 + 4 * 3
+    assert "forward" not in vars(toy.encoder)
+    bench.fit("plain", PLAIN, plain)
+    assert differences(toy.state_dict(), plain.state_dict()) == []
+
+
+@pytest.mark.slow
+def test_a_compiled_encoder_learns_the_same(bench: Bench) -> None:
+    toy, plain = Toy(), Toy()
+    bench.fit("compiled", TrainConfig(**{**vars(PLAIN), "compile": True}), toy)
+    bench.fit("plain", PLAIN, plain)
+    for a, b in zip(toy.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
+
+
+def test_processes_add_up_what_they_validated(bench: Bench) -> None:
+    """Two processes, each with its share, find what one finds with everything."""
+    context = multiprocessing.get_context("fork")
+    results: Any = context.SimpleQueue()
+    store = bench.root / "store"
+    workers = [
+        context.Process(target=_evaluate_share, args=(rank, store, results)) for rank in range(2)
+    ]
+    for worker in workers:
+        worker.start()
+    shares = [results.get() for _ in workers]
+    for worker in workers:
+        worker.join()
+    everything = evaluate(Toy(), Held(make_data(train=False), 5), torch.device("cpu"))
+    for share in shares:
+        assert share == pytest.approx(everything)
+
+
+def _evaluate_share(rank: int, store: Path, results: Any) -> None:
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{store}", rank=rank, world_size=2
+    )
+    batches = list(Held(make_data(train=False), 5))[rank::2]
+    results.put(evaluate(Toy(), batches, torch.device("cpu")))
+    torch.distributed.destroy_process_group()
 
 
 def test_a_longer_run_goes_on_from_a_finished_one(bench: Bench) -> None:

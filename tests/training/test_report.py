@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import Bench
+from tests.training.conftest import Bench
 
 from sonoformer.data.batch import Batch
 from sonoformer.errors import MissingExtraError

@@ -9,11 +9,11 @@ import sys
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import torch
-from conftest import Held, Toy, make_data
-from test_fitting import RICH
+from tests.training.conftest import Held, Toy, make_data
+from tests.training.test_fitting import RICH
 
 from sonoformer.errors import UserError
 from sonoformer.run import Run

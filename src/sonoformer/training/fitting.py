@@ -171,10 +171,12 @@ def _train(
         trainer.fit(module, ckpt_path=path, weights_only=True if resume else None)
     except SIGTERMException:
         pass  # the signal came before the first step
-    except RuntimeError as error:
-        # A signal to the whole process group may end the loader's workers before this process.
-        if not cycle.stop:
+    except Exception as error:
+        # A signal to the whole process group may end the loader's helpers before this process,
+        # which then fails in one of many ways.
+        if not cycle.stop or isinstance(error, UserError):
             raise
+        run.log(f"while stopping: {type(error).__name__}: {error}", show=False)
         raise Interrupted(
             f"stopped by {cycle.stop.name}; continue from the last checkpoint with --resume",
             cycle.stop.number or signal.SIGTERM,
@@ -239,6 +241,11 @@ def _position(run: Run, plan: Plan, seed: int, resume: bool) -> int:
         raise UserError(
             f"{path}: comes from other data or options ({', '.join(changed)}); resume with the "
             "same ones, or choose another --out"
+        )
+    if state["step"] > plan.total:
+        raise UserError(
+            f"steps: the run already did {state['step']}, more than the {plan.total} that are "
+            "asked for now; ask for more, or start a new run in another --out"
         )
     run.log(f"continuing after step {state['step']} of {plan.total}")
     return int(state["step"])

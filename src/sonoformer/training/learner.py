@@ -42,7 +42,8 @@ class Learner(nn.Module):
     def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
         """Groups as torch.optim takes them: `params`, and where they differ `lr`, `weight_decay`.
 
-        By default one group of every weight that is not frozen.
+        Weights that are frozen when this returns are left out for the whole run; those that
+        `start_step` frees later must not be. By default one group of all that are not frozen.
         """
         return [{"params": [p for p in self.parameters() if p.requires_grad], "lr": lr}]
 

@@ -28,8 +28,9 @@ def evaluate(
 ) -> dict[str, float]:
     """Every metric of `learner.evaluate` as sum / count over all batches of all processes.
 
-    The model is put into evaluation mode and back, and torch's random state is left as it was, so
-    that evaluating never moves a training run. A metric that counted nothing is NaN.
+    The model is put into evaluation mode and each of its parts back into its own, and torch's
+    random state is left as it was, so that evaluating never moves a training run. A metric that
+    counted nothing is NaN.
 
     Args:
         learner: the model, on `device`.
@@ -42,7 +43,8 @@ def evaluate(
     assert isinstance(learner, nn.Module)
     wide = torch.float32 if device.type == "mps" else torch.float64
     totals: dict[str, Tensor] = {}
-    was_training = learner.training
+    # Part by part, because a part that is frozen may stay in evaluation mode while others train.
+    training = [part for part in learner.modules() if part.training]
     learner.eval()
     try:
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
@@ -57,7 +59,8 @@ def evaluate(
                         pair = torch.stack([_scalar(v, device, wide) for v in (total, count)])
                         totals[name] = totals[name] + pair if name in totals else pair
     finally:
-        learner.train(was_training)
+        for part in training:
+            part.training = True
     if not totals:
         return {}
     return _means(totals)

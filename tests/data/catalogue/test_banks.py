@@ -6,11 +6,11 @@ import contextlib
 import wave
 from pathlib import Path
 
-import banks
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.data.catalogue import banks
 
 from sonoformer.data.catalogue.drumkit import CLASSES, drum_class, read_kit
 from sonoformer.data.catalogue.gus import read_patch

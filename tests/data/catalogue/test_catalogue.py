@@ -9,11 +9,11 @@ from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
-import banks
 import numpy as np
 import polars as pl
 import pytest
 import soundfile
+from tests.data.catalogue import banks
 
 from sonoformer.data import catalogue
 from sonoformer.data.catalogue import entries, pools
