@@ -16,7 +16,7 @@ demo: install
 	$(BIN)/sonoformer demo --out runs/demo --overwrite
 
 test: install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto
 
 test-slow: install
 	$(BIN)/python -m pytest -m slow

@@ -135,7 +135,7 @@ def test_summary_is_drawn_with_its_numbers(recordings: Path) -> None:
     recordings = recordings.rename(recordings.with_name("[red]recordings"))
     (recordings / "bad.wav").write_text("not sound at all")
     manifest = Manifest.read(recordings)
-    console = Console(width=100, record=True, file=io.StringIO())
+    console = Console(width=400, record=True, file=io.StringIO())
     console.print(render(summarise(manifest), most=1))
     text = console.export_text()
     assert "5 rows of 5 files" in text
