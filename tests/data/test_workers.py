@@ -13,10 +13,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sonoformer.data import workers
 from sonoformer.data.dataset import ClipDataset, Item
 from sonoformer.data.loader import StepLoader
 from sonoformer.data.order import Order
 from sonoformer.data.workers import Shelf
+from sonoformer.errors import UserError
 
 
 class Zeros:
@@ -57,6 +59,13 @@ def test_what_does_not_fit_into_a_slot_travels_itself() -> None:
     assert shelf.take(parcel).wave.tolist() == [[1, 2, 3]]
 
 
+def test_too_little_shared_memory_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "_free_shared_memory", lambda: 64 << 20)
+    assert len(Shelf.of(4, 32 << 20)) == 4
+    with pytest.raises(UserError, match="workers: 80 MB of shared memory are needed and 64 MB"):
+        Shelf.of(5, 32 << 20)
+
+
 def test_workers_serve_on_after_the_signals_of_a_job() -> None:
     before = set(multiprocessing.active_children())
     dataset = ClipDataset(Zeros(), crop=None, seed=0, train=True)
@@ -64,11 +73,11 @@ def test_workers_serve_on_after_the_signals_of_a_job() -> None:
     batches = iter(StepLoader(dataset, order, start=0, stop=50, workers=2))
     for _ in range(2):
         next(batches)  # one from each worker, so that both are at work
-    workers = set(multiprocessing.active_children()) - before
+    pids = [worker.pid for worker in set(multiprocessing.active_children()) - before]
     for number in (signal.SIGINT, signal.SIGTERM):
-        for worker in workers:
-            assert worker.pid is not None
-            os.kill(worker.pid, number)
+        for pid in pids:
+            assert pid is not None
+            os.kill(pid, number)
     assert len(list(batches)) == 48
 
 

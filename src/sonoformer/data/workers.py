@@ -22,6 +22,7 @@ from torch import Tensor
 
 from sonoformer.data.batch import Batch
 from sonoformer.data.dataset import Item, collate
+from sonoformer.errors import UserError
 
 _LARGEST = 1 << 27  # bytes of a slot; larger batches are sent by torch's own way
 _GRACE = 30.0  # seconds for which a worker that is told to end still serves
@@ -52,8 +53,20 @@ class Shelf:
 
     @classmethod
     def of(cls, count: int, size: int) -> Shelf:
-        """`count` slots for batches of up to `size` bytes."""
-        return cls(torch.empty(count, min(size, _LARGEST), dtype=torch.uint8).share_memory_())
+        """`count` slots for batches of up to `size` bytes, which is room for float32.
+
+        Raises:
+            UserError: the system has not enough shared memory, not even for 16-bit samples.
+        """
+        size = min(size, _LARGEST)
+        free = _free_shared_memory()
+        if free is not None and count * size // 2 > free:
+            raise UserError(
+                f"workers: {count * size >> 21} MB of shared memory are needed and {free >> 20} MB "
+                "are free; use fewer workers, smaller batches, or a larger /dev/shm "
+                "(docker run --shm-size)"
+            )
+        return cls(torch.empty(count, size, dtype=torch.uint8).share_memory_())
 
     def __len__(self) -> int:
         return len(self.slots)
@@ -85,6 +98,15 @@ class Shelf:
     def _view(self, slot: int, shape: tuple[int, int], dtype: torch.dtype) -> Tensor:
         size = shape[0] * shape[1] * dtype.itemsize
         return self.slots[slot, :size].view(dtype).view(shape)
+
+
+def _free_shared_memory() -> int | None:
+    """Bytes; None where the system has no such place to ask. Too little ends in a bus error."""
+    try:
+        status = os.statvfs("/dev/shm")
+    except (OSError, AttributeError):
+        return None
+    return status.f_bavail * status.f_frsize
 
 
 def start_method() -> Any:
