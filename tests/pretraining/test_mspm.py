@@ -23,10 +23,10 @@ from sonoformer.pretraining import OBJECTIVES
 from sonoformer.pretraining.mspm import (
     Mspm,
     MspmConfig,
-    from_ssast,
     generative_mse,
     info_nce,
 )
+from sonoformer.pretraining.starting import objective_of_ssast
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "ssast"
 SAMPLES = 16400  # give 101 frames: 6 columns of 16 frames
@@ -68,7 +68,7 @@ def authors_model(tokens: str, mode: str, config: MspmConfig) -> tuple[Mspm, dic
                 names[f"{ours}.{part}.{kind}"] = f"{theirs}.{part}.{kind}"
     heads["mask_embed"] = ruled("mask_embed", (1, 1, 192), mode)
     names["mask_token"] = "mask_embed"
-    missing, unknown = model.load_state_dict(from_ssast(heads), strict=False)
+    missing, unknown = model.load_state_dict(objective_of_ssast(heads), strict=False)
     assert not unknown
     assert all(name.startswith("encoder.") for name in missing)
     return model, names

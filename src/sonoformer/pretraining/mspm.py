@@ -228,23 +228,6 @@ def generative_mse(pred: Tensor, target: Tensor, keep: Tensor) -> Tensor:
         return _clip_mean(error.mean(-1), keep)
 
 
-def from_ssast(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Mask token and heads of an SSAST pretraining checkpoint under the names of `Mspm`.
-
-    Args:
-        tensors: the checkpoint without `module.` prefixes.
-    """
-    names = {"cpredlayer": "classify", "gpredlayer": "reconstruct"}
-    found = {}
-    for key, tensor in tensors.items():
-        stem, _, rest = key.partition(".")
-        if stem in names:
-            found[f"{names[stem]}.{rest}"] = tensor
-    if "mask_embed" in tensors:
-        found["mask_token"] = tensors["mask_embed"].flatten()
-    return found
-
-
 def _law(masking: str, grid: tuple[int, int]) -> Masking:
     # With one row of tokens there are no squares; the authors then hide single tokens.
     if masking == "auto":

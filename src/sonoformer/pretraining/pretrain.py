@@ -23,9 +23,9 @@ from sonoformer.data.pieces import Pieces
 from sonoformer.data.pool import Pool, gather
 from sonoformer.data.sources import ClipSource, FileSource, Stretch
 from sonoformer.encoders import AstEncoder, ast_config, save_encoder, with_statistics
-from sonoformer.encoders.checkpoint import read_encoder
 from sonoformer.errors import UserError
 from sonoformer.pretraining.mspm import Mspm, MspmConfig
+from sonoformer.pretraining.starting import starting_point
 from sonoformer.run import Run
 from sonoformer.settings import plain
 from sonoformer.spectral import FbankConfig, RunningStatistics
@@ -122,7 +122,8 @@ def pretrain(
         seed: of weights, data order, crops and masks.
         device: where to train.
         resume: continue the run.
-        init: a checkpoint to continue from, with new statistics and a new schedule.
+        init: a checkpoint, or a published SSAST's file, to continue from, with new statistics and
+            a new schedule.
         exclude: manifests whose recordings must not be heard (test sets).
         cache: folder of the packed sound; recordings are read from their files if absent.
         progress: called with (done, in all) while recordings are opened and packed.
@@ -287,9 +288,7 @@ def _encoder(
         torch.manual_seed(key(seed, "weights"))
         encoder = AstEncoder(ast_config(config.size, config.tokens, front=config.front))
     else:
-        loaded = read_encoder(init)[0]
-        assert isinstance(loaded, AstEncoder)
-        encoder = loaded.train()
+        encoder = starting_point(init)[0].train()
         if encoder.sample_rate != source.sample_rate:
             raise UserError(
                 f"{init}: hears {encoder.sample_rate} Hz; set front.sample_rate to that"
@@ -321,12 +320,10 @@ def _learner(
     torch.manual_seed(key(seed, "objective"))
     learner = Mspm(encoder, config.objective, crop)
     if init is not None:
-        rest = read_encoder(init)[1]
-        own = {
-            name.removeprefix("objective."): value
-            for name, value in rest.items()
-            if name.startswith("objective.")
-        }
+        # A head whose loss is switched off has no place to go.
+        parts = {name for name, _ in learner.named_children()} | {"mask_token"}
+        stored = starting_point(init)[1]
+        own = {name: value for name, value in stored.items() if name.split(".")[0] in parts}
         if own:
             kept = {f"encoder.{name}": value for name, value in encoder.state_dict().items()}
             assign(learner, {**own, **kept}, str(init))
