@@ -7,9 +7,10 @@ spectrum; triangular filters on Kaldi's mel scale; natural logarithm. Waveforms 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +18,9 @@ from torch import Tensor, nn
 
 from sonoformer.errors import UserError
 from sonoformer.spectral.blocked import Plan, log_mels
-from sonoformer.spectral.mel import mel_filters, symmetric_window
+from sonoformer.spectral.mel import Window, mel_filters, symmetric_window
+
+Padding = Literal["mask", "reference"]
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,7 @@ class FbankConfig:
     """Lower edge of the lowest filter."""
     high_hz: float | None = None
     """Upper edge of the highest filter; half the sample rate if absent."""
-    window: Literal["hann", "hamming", "povey"] = "hann"
+    window: Window = "hann"
     """Symmetric window; povey is hann to the power 0.85."""
     preemphasis: float = 0.97
     """Coefficient of y[i] = x[i] - c x[i-1] inside a frame."""
@@ -49,13 +52,22 @@ class FbankConfig:
     level: Literal["keep", "equal"] = "keep"
     """equal: every clip is brought to the same mean level (-26 dBFS) first, for recordings whose
     level tells of the recorder rather than of the sound."""
-    padding: Literal["mask", "reference"] = "mask"
+    padding: Padding = "mask"
     """What frames past a clip's end hold after normalisation: 0 (the mean), or, as the authors'
     loader has it, the value of a raw log-mel of 0.0, which is louder than the mean."""
 
     def __post_init__(self) -> None:
-        if self.sample_rate < 1 or self.n_mels < 1 or self.std <= 0 or self.log_floor <= 0:
-            raise UserError("sample_rate, n_mels, std and log_floor must be above 0")
+        for name, known in (("window", get_args(Window)), ("padding", get_args(Padding))):
+            value = getattr(self, name)
+            if value not in known:
+                raise UserError(f"{name}: must be one of {', '.join(known)}; got {value!r}")
+        for name in ("sample_rate", "n_mels", "std", "log_floor", "window_ms", "hop_ms"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise UserError(f"{name}: must be above 0 and finite; got {getattr(self, name)}")
+        if not math.isfinite(self.mean):
+            raise UserError(f"mean: must be finite; got {self.mean}")
+        if not 0 <= self.preemphasis <= 1:
+            raise UserError(f"preemphasis: must lie within 0 to 1; got {self.preemphasis}")
         if self.hop_length < 1 or self.window_length < 2:
             raise UserError(
                 f"window_ms, hop_ms: {self.window_ms} and {self.hop_ms} ms are less than a sample "

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from sonoformer.errors import UserError
-from sonoformer.spectral.kaldi import FbankConfig, KaldiFbank
+from sonoformer.spectral.front import FrontEnd
+from sonoformer.spectral.kaldi import FbankConfig
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,11 @@ class RunningStatistics:
         self._squares = 0.0
 
     def update(self, spec: Tensor, lengths: Tensor | None = None) -> None:
-        """Add `(batch, frames, bins)`, of which `lengths` `(batch,)` frames are real."""
+        """Add `(batch, frames, bins)`, of which `lengths` `(batch,)` frames are real.
+
+        Raises:
+            UserError: a value is NaN or infinite.
+        """
         if lengths is None:
             values = spec.reshape(-1, spec.shape[2]).double()
         else:
@@ -54,6 +59,8 @@ class RunningStatistics:
         if values.numel() == 0:
             return
         mean = values.mean()
+        if not bool(torch.isfinite(mean)):
+            raise UserError("the sound holds NaN or infinite values; no statistics can be measured")
         other = RunningStatistics()
         other._count, other._frames = values.numel(), len(values)
         other._mean, other._squares = mean.item(), (values - mean).square().sum().item()
@@ -84,9 +91,9 @@ class RunningStatistics:
 
 
 @torch.no_grad()
-def measure(fbank: KaldiFbank, batches: Iterable[tuple[Tensor, Tensor]]) -> Statistics:
-    """Statistics of raw log-mels over batches of (waveforms, lengths)."""
+def measure(front: FrontEnd, batches: Iterable[tuple[Tensor, Tensor | None]]) -> Statistics:
+    """Statistics of a front end's raw log-mels over batches of (waveforms, lengths)."""
     running = RunningStatistics()
     for wave, lengths in batches:
-        running.update(*fbank(wave, lengths))
+        running.update(*front.raw(wave, lengths))
     return running.result()
