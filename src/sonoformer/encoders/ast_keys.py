@@ -57,7 +57,8 @@ def from_ssast(tensors: dict[str, Tensor], source: str) -> Found:
     if unknown:
         raise UserError(f"{source}: unknown tensors {', '.join(unknown[:8])}")
     dim = encoder["cls_token"].shape[-1]
-    patch = tuple(encoder["patch_embed.proj.weight"].shape[2:])
+    high, long = encoder["patch_embed.proj.weight"].shape[2:]
+    patch = (int(high), int(long))
     bins, frames = (int(tensors[name]) for name in _SIZES)
     table = (bins // patch[0], frames // patch[1])
     prefix = encoder["pos_embed"].shape[1] - table[0] * table[1]
