@@ -12,7 +12,8 @@ float32 in the training process, with the random numbers of masked prediction (1
   soundfile, crops, and gives float32 to torch's own collation.
 
 Rows run in turn in each repetition, so that other work on the machine falls on all of them. What a
-worker prepared ahead is taken out before the clock starts. Figures are medians over repetitions.
+worker prepared ahead is taken out before the clock starts. Figures are medians over repetitions. The
+CPU time of the process that prepares the batches tells a slow loader from a busy machine.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import multiprocessing
 import os
 import statistics
 import sys
@@ -30,6 +32,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import soundfile
 import soxr
 import torch
@@ -95,15 +98,40 @@ def usual(stretches: list[Stretch]) -> Iterator[Any]:
     return iter(data)
 
 
-def crops_per_second(batches: Iterator[Any], count: int) -> tuple[float, float]:
-    """Crops a second, and a second of this process's own time, over `count` batches."""
-    for _ in range(AHEAD + 1):
+class Row:
+    """A loader being timed.
+
+    Args:
+        batches: what it gives.
+        count: batches a measurement.
+    """
+
+    def __init__(self, batches: Iterator[Any], count: int) -> None:
+        before = set(multiprocessing.active_children())
         next(batches)
-    began, worked = time.perf_counter(), time.process_time()
-    for _ in range(count):
-        next(batches)
-    crops = count * BATCH
-    return crops / (time.perf_counter() - began), crops / (time.process_time() - worked)
+        workers = set(multiprocessing.active_children()) - before
+        self.batches, self.count = batches, count
+        # What prepares the batches: the worker, or this process.
+        self.process = psutil.Process(next((worker.pid for worker in workers), None))
+        self.found: list[tuple[float, float]] = []
+
+    def measure(self) -> None:
+        """Crops a second, and a second of the preparing process's own time."""
+        for _ in range(AHEAD + 1):
+            next(self.batches)
+        began, worked = time.perf_counter(), sum(self.process.cpu_times()[:2])
+        for _ in range(self.count):
+            next(self.batches)
+        seconds = time.perf_counter() - began
+        own = sum(self.process.cpu_times()[:2]) - worked
+        crops = self.count * BATCH
+        self.found.append((crops / seconds, crops / max(own, 0.01)))
+
+    @property
+    def medians(self) -> dict[str, float]:
+        """Medians without the first measurement, which warms up."""
+        wall, own = (statistics.median(values) for values in zip(*self.found[1:], strict=True))
+        return {"crops_per_second": wall, "crops_per_own_second": own}
 
 
 def run(folder: Path, files: int, repetitions: int, long: int, short: int) -> dict[str, Any]:
@@ -111,29 +139,19 @@ def run(folder: Path, files: int, repetitions: int, long: int, short: int) -> di
     began = time.perf_counter()
     packed = pack(flac[16000] + flac[48000], folder / "packed", RATE)
     packing = packed.added * WHOLE / (time.perf_counter() - began)
-    loaders = {
-        "packed, no worker": (loader(packed.cache, 0), long),
-        "packed, one worker": (loader(packed.cache, 1), long),
-        "flac 16 kHz, one worker": (loader(FileSource(flac[16000], RATE), 1), short),
-        "flac 48 kHz, one worker": (loader(FileSource(flac[48000], RATE), 1), short),
-        "usual, flac 16 kHz": (usual(flac[16000]), short),
-        "usual, flac 48 kHz": (usual(flac[48000]), short),
-    }
-    found: dict[str, list[tuple[float, float]]] = {name: [] for name in loaders}
-    for repetition in range(repetitions + 1):
-        for name, (batches, count) in loaders.items():
-            figures = crops_per_second(batches, count)
-            if repetition:  # the first warms up
-                found[name].append(figures)
     rows = {
-        name: {
-            "crops_per_second": statistics.median(wall for wall, _ in values),
-            "crops_per_own_second": statistics.median(own for _, own in values),
-        }
-        for name, values in found.items()
+        "packed, no worker": Row(loader(packed.cache, 0), long),
+        "packed, one worker": Row(loader(packed.cache, 1), long),
+        "flac 16 kHz, one worker": Row(loader(FileSource(flac[16000], RATE), 1), short),
+        "flac 48 kHz, one worker": Row(loader(FileSource(flac[48000], RATE), 1), short),
+        "usual, flac 16 kHz": Row(usual(flac[16000]), short),
+        "usual, flac 48 kHz": Row(usual(flac[48000]), short),
     }
+    for _ in range(repetitions + 1):
+        for row in rows.values():
+            row.measure()
     return {
-        "rows": rows,
+        "rows": {name: row.medians for name, row in rows.items()},
         "packing_times_real_time": packing,
         "repetitions": repetitions,
         "load_average": os.getloadavg()[0],
@@ -144,9 +162,9 @@ def run(folder: Path, files: int, repetitions: int, long: int, short: int) -> di
 def show(result: dict[str, Any]) -> list[str]:
     """Print the table; the targets that are missed."""
     print(f"{result['environment']}\nload average {result['load_average']:.1f}")
-    print(f"{'':26}{'crops/s':>10}{'per CPU second of the training process':>42}")
+    print(f"{'':26}{'crops/s':>10}{'per CPU second of who prepares':>36}")
     for name, row in result["rows"].items():
-        print(f"{name:26}{row['crops_per_second']:10.0f}{row['crops_per_own_second']:42.0f}")
+        print(f"{name:26}{row['crops_per_second']:10.0f}{row['crops_per_own_second']:36.0f}")
     rates = {name: row["crops_per_second"] for name, row in result["rows"].items()}
     for rate in (16, 48):
         ratio = rates[f"flac {rate} kHz, one worker"] / rates[f"usual, flac {rate} kHz"]
