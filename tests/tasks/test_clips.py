@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sonoformer.data.manifest import Manifest
+from sonoformer.data.views import Windows
 from sonoformer.errors import UserError
-from sonoformer.tasks.clips import Windows, open_clips
+from sonoformer.tasks.clips import open_clips
 
 
 class Ramp:

@@ -25,7 +25,8 @@ def wave(seconds: float = 0.5, clips: int = 2) -> torch.Tensor:
     [
         HeadConfig(),
         HeadConfig(pool="cls", softmax=False),
-        HeadConfig(kind="linear", layers=(0, 1)),
+        HeadConfig(kind="linear", layers=(0, 1), pool="bands"),
+        HeadConfig(pool="bands_std"),
         HeadConfig(kind="weighted", single=False, softmax=False),
     ],
 )

@@ -30,7 +30,11 @@ def embed(
     out: Out = Path("runs/embed"),
     settings: Annotated[Settings, Parameter(name="*")] = Settings(),
     pool: Annotated[
-        Pooling, Parameter(help="mean: tokens of real sound; cls: the prefix tokens.")
+        Pooling,
+        Parameter(
+            help="mean: tokens of real sound; cls: the prefix tokens; bands: a mean over time for "
+            "each frequency row; bands_std: with the standard deviation over time."
+        ),
     ] = "mean",
     layer: Annotated[
         int | None,

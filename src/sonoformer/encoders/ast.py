@@ -5,10 +5,11 @@ Spectrogram -> patches -> linear embedding + position -> 12 pre-norm transformer
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,8 @@ from sonoformer.nn.patches import PatchEmbed, cut, grid_of, valid_patches
 from sonoformer.nn.positions import by_reference, by_seconds
 from sonoformer.nn.tokens import Patches, Pooling, Tokens
 from sonoformer.spectral import FbankConfig, FrontEnd
+
+Positions = Literal["seconds", "reference"]
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,7 @@ class AstConfig:
     """Stride at which the table was learned."""
     prefix: int = 2
     """Prefix tokens: cls, and dist with 2."""
-    positions: Literal["seconds", "reference"] = "seconds"
+    positions: Positions = "seconds"
     """How the table is read on other grids; see `nn.positions`."""
     drop_path: float = 0.0
     """Probability of leaving out a residual branch of the last block; rises linearly from 0."""
@@ -54,10 +57,17 @@ class AstConfig:
     """The filterbank and its normalisation."""
 
     def __post_init__(self) -> None:
-        if self.dim % self.heads:
-            raise UserError(f"heads: {self.heads} does not divide the width {self.dim}")
         if min(self.dim, self.depth, self.heads, *self.patch, *self.stride, *self.table) < 1:
             raise UserError("dim, depth, heads, patch, stride and table must all be at least 1")
+        if self.dim % self.heads:
+            raise UserError(f"heads: {self.heads} does not divide the width {self.dim}")
+        if not 0 < self.mlp_ratio < math.inf or round(self.dim * self.mlp_ratio) < 1:
+            raise UserError(f"mlp_ratio: must be above 0 and finite; got {self.mlp_ratio}")
+        if not 0 < self.norm_eps < math.inf:
+            raise UserError(f"norm_eps: must be above 0 and finite; got {self.norm_eps}")
+        if self.positions not in get_args(Positions):
+            known = " or ".join(get_args(Positions))
+            raise UserError(f"positions: must be {known}; got {self.positions!r}")
         if self.patch[0] > self.front.n_mels:
             raise UserError(
                 f"patch: {self.patch[0]} bins are more than the front end's {self.front.n_mels}"
@@ -155,7 +165,8 @@ class AstEncoder(nn.Module):
         if lengths is None:
             lengths = torch.full((len(spec),), max(spec.shape[1], patch[1]), device=spec.device)
         valid = valid_patches(lengths.to(spec.device), grid, patch, stride)
-        return Patches(cut(spec, patch, stride), grid, valid)
+        # A clip shorter than a patch is padded here as the front end pads it in a batch.
+        return Patches(cut(spec, patch, stride, self.front_end.pad_value), grid, valid)
 
     def embed_patches(
         self,
@@ -225,11 +236,11 @@ class AstEncoder(nn.Module):
     def pooled(
         self, audio: Tensor, lengths: Tensor | None = None, pool: Pooling = "mean"
     ) -> Tensor:
-        """`(batch, dim)`: as `self(audio, lengths).pool(pool)`, without what that leaves unused.
+        """As `self(audio, lengths).pool(pool)`, without computing what that leaves unused.
 
         For `cls` the last block computes the prefix tokens alone, a twelfth less work at depth 12.
         """
-        if pool == "mean":
+        if pool != "cls":
             return self(audio, lengths).pool(pool)
         spec, frames = (audio, lengths) if audio.ndim == 3 else self.front(audio, lengths)
         pixels, grid, valid = self.patches(spec, frames)

@@ -21,7 +21,7 @@ Progress = Callable[[int, int], None]
 
 
 def pooled(tokens: Tokens, pool: Pooling = "mean") -> Tensor:
-    """One vector a clip: `(batch, dim)`, or `(batch, layers x dim)` where blocks were asked for.
+    """One vector a clip; see `Tokens.pool` for the pooling.
 
     Without `tokens.layers` the tokens after the final norm are pooled, else the outputs of the
     blocks, each pooled by itself and put one after another.
@@ -48,7 +48,7 @@ def compute_features(
         batches: every clip once, in any order, such as `data.loader.evaluation_loader` gives.
         clips: how many clips the data set has.
         device: where to compute.
-        pool: mean of the tokens of real sound, or of the prefix tokens.
+        pool: which tokens are averaged, see `Tokens.pool`.
         layers: blocks, from 0, whose outputs are taken instead of the final norm's.
         progress: called with (clips done, clips in all).
     """

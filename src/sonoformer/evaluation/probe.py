@@ -25,7 +25,7 @@ Mask = NDArray[np.bool_]
 class ProbeConfig:
     """How features are judged."""
 
-    penalties: tuple[float, ...] = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001, 1e-4)
+    penalties: tuple[float, ...] = (10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
     """L2 penalties on the weights to choose from; one is used as it is. scikit-learn's C is
     1 / (penalty x clips)."""
     folds: int = 4

@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-Pooling = Literal["mean", "cls"]
+Pooling = Literal["mean", "cls", "bands", "bands_std"]
 
 
 class Patches(NamedTuple):
@@ -47,15 +47,27 @@ class Tokens:
     layers: tuple[Tensor, ...] = ()
 
     def pool(self, mode: Pooling = "mean") -> Tensor:
-        """One vector a clip, `(batch, dim)`.
+        """One vector a clip.
 
-        `mean` averages the valid patch tokens (SSAST `ft_avgtok`); `cls` averages the prefix
-        tokens (AST section 2.1, SSAST `ft_cls`).
+        `mean`, `(batch, dim)`, averages the valid patch tokens (SSAST `ft_avgtok`); `cls`, of the
+        same shape, averages the prefix tokens (AST section 2.1, SSAST `ft_cls`). `bands`,
+        `(batch, freq x dim)`, averages over time alone, so that each frequency row speaks for
+        itself; `bands_std`, `(batch, 2 x freq x dim)`, adds the standard deviation over time.
         """
         if mode == "cls":
             return self.x[:, : self.prefix].mean(1)
         weight = self.valid.to(self.x.dtype).unsqueeze(-1)
-        return (self.x[:, self.prefix :] * weight).sum(1) / weight.sum(1).clamp_min(1)
+        x = self.x[:, self.prefix :]
+        if mode == "mean":
+            return (x * weight).sum(1) / weight.sum(1).clamp_min(1)
+        x, weight = (t.reshape(len(t), *self.grid, t.shape[-1]) for t in (x, weight))
+        count = weight.sum(2).clamp_min(1)
+        mean = (x * weight).sum(2) / count
+        if mode == "bands":
+            return mean.flatten(1)
+        spread = ((x - mean.unsqueeze(2)).square() * weight).sum(2) / count
+        # The root of zero has no gradient, and a clip of one column has no spread.
+        return torch.cat([mean, (spread + 1e-6).sqrt()], 1).flatten(1)
 
     def framewise(self) -> Tensor:
         """The patch tokens as `(batch, time, freq, dim)`."""

@@ -37,8 +37,10 @@ class ClassifierConfig:
     head: Literal["norm_linear", "weighted"] = "norm_linear"
     """norm_linear: LayerNorm and a linear layer on pooled tokens (AST, SSAST); weighted: SUPERB's
     learned mix of all blocks."""
-    pool: Pooling = "mean"
-    """mean: average of the tokens of real sound (SSAST); cls: average of cls and dist (AST)."""
+    pool: Literal["auto", "mean", "cls", "bands", "bands_std"] = "auto"
+    """mean: average of the tokens of real sound (SSAST); cls: average of cls and dist (AST); bands:
+    an average over time for each frequency row; bands_std: with the standard deviation over time.
+    auto: bands_std for a probe, else mean."""
     layers: tuple[int, ...] | None = None
     """Blocks, from 0, whose outputs are pooled and put together; the final output if absent."""
     label_smoothing: float = 0.0
@@ -69,10 +71,18 @@ class ClassifierConfig:
             raise UserError(f"{option}: clips have several labels; use task multi with loss bce.")
         return not multi_label if self.task == "auto" else self.task == "single"
 
-    def head_config(self, single: bool) -> HeadConfig:
+    def pooling(self, probe: bool = False) -> Pooling:
+        """The pooling that `pool` means in training, or for a probe."""
+        if self.pool != "auto":
+            return self.pool
+        return "bands_std" if probe else "mean"
+
+    def head_config(self, single: bool, *, probe: bool = False) -> HeadConfig:
         """The head of a model for this task."""
+        if probe:
+            return HeadConfig("linear", self.pooling(probe=True), self.layers, single, single)
         softmax = single and self.loss != "bce"
-        return HeadConfig(self.head, self.pool, self.layers, single, softmax)
+        return HeadConfig(self.head, self.pooling(), self.layers, single, softmax)
 
 
 def cross_entropy(

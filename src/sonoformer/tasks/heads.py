@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -22,7 +23,7 @@ class HeadConfig:
     """norm_linear: LayerNorm and a linear layer (AST, SSAST); linear: a probe's weights; weighted:
     a learned mix of all blocks, as the SUPERB benchmark has it."""
     pool: Pooling = "mean"
-    """Which tokens are averaged: those of real sound, or cls and dist."""
+    """Which tokens are averaged; see `Tokens.pool`."""
     layers: tuple[int, ...] | None = None
     """Blocks, from 0, whose outputs are pooled; the final norm's output if absent."""
     single: bool = True
@@ -82,15 +83,28 @@ def build_head(encoder: nn.Module, classes: int, config: HeadConfig) -> nn.Modul
     Raises:
         UserError: `layers` names a block that the encoder does not have.
     """
-    dim, depth = int(encoder.dim), int(encoder.depth)  # type: ignore[arg-type]
+    depth = int(encoder.depth)  # type: ignore[arg-type]
     wrong = [layer for layer in config.layers or () if not 0 <= layer < depth]
     if wrong or config.layers == ():
         raise UserError(f"layers: the encoder has blocks 0 to {depth - 1}; got {config.layers}.")
     if config.kind == "weighted":
-        return WeightedHead(depth, dim, classes)
-    dim *= len(config.layers or (0,))
+        return WeightedHead(depth, int(encoder.dim), classes)  # type: ignore[arg-type]
+    dim = pooled_width(encoder, config.pool, config.layers)
     network = nn.Linear(dim, classes) if config.kind == "linear" else ClassifierHead(dim, classes)
     return PooledHead(network, config.pool)
+
+
+def pooled_width(encoder: nn.Module, pool: Pooling, layers: Sequence[int] | None) -> int:
+    """Numbers in a pooled vector; the rows of the grid are counted on a moment of silence."""
+    width = int(encoder.dim) * len(layers or (0,))  # type: ignore[arg-type]
+    if pool in ("mean", "cls"):
+        return width
+    device = next(encoder.parameters()).device
+    silence = torch.zeros(1, int(encoder.sample_rate) // 10, device=device)  # type: ignore[arg-type]
+    with torch.no_grad():
+        spec, frames = encoder.front(silence)  # type: ignore[operator]
+        rows = encoder.patches(spec, frames).grid[0]  # type: ignore[operator]
+    return width * int(rows) * (2 if pool == "bands_std" else 1)
 
 
 def wanted_layers(encoder: nn.Module, config: HeadConfig) -> tuple[int, ...] | None:

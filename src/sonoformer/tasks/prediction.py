@@ -16,6 +16,7 @@ from sonoformer.errors import UserError
 from sonoformer.inference.engine import Report, Settings, compute_table
 from sonoformer.inference.formats import PLACE
 from sonoformer.inference.identity import fingerprint
+from sonoformer.settings import build
 from sonoformer.tasks.model import Model
 
 
@@ -58,8 +59,9 @@ def predict(
 
 def predict_table(model: Model, paths: Sequence[str | Path], **options: Any) -> pl.DataFrame:
     """As `predict`, for a table that fits into memory; see `Model.predict`."""
+    settings = build(Settings, options, "predict")
     with tempfile.TemporaryDirectory(prefix="sonoformer-") as work:
-        report = predict(model, find(paths), Settings(**options), Path(work))
+        report = predict(model, find(paths), settings, Path(work))
         for path, reason in report.problems:
             warnings.warn(f"{path}: {reason}; left out", stacklevel=3)
         table = report.table()
@@ -69,5 +71,12 @@ def predict_table(model: Model, paths: Sequence[str | Path], **options: Any) -> 
 
 
 def score_columns(classes: Sequence[str]) -> list[str]:
-    """A column name for each class: its own, unless it is that of a column of place."""
-    return [f"{name} (class)" if name in PLACE else name for name in classes]
+    """A column name for each class: its own, unless that is a column of place."""
+    taken = {*PLACE, *classes}
+    names = {}
+    for name in classes:
+        column = name
+        while column in PLACE or (column != name and column in taken):
+            column += " (class)"
+        names[name] = column
+    return list(names.values())

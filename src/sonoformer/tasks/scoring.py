@@ -14,8 +14,9 @@ from sonoformer.data.dataset import ClipDataset
 from sonoformer.data.loader import EvaluationLoader
 from sonoformer.data.manifest import Manifest
 from sonoformer.data.splits import group_index
+from sonoformer.data.views import Windows
 from sonoformer.evaluation.metrics import Answers
-from sonoformer.tasks.clips import Clips, Windows
+from sonoformer.tasks.clips import Clips
 from sonoformer.tasks.model import Model
 from sonoformer.training.devices import autocast, resolve_precision
 

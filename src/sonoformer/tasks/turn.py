@@ -18,6 +18,7 @@ from sonoformer.data.dataset import ClipDataset
 from sonoformer.data.keys import key
 from sonoformer.data.loader import EvaluationLoader
 from sonoformer.data.order import Order
+from sonoformer.data.views import Windows
 from sonoformer.encoders import (
     AstEncoder,
     ast_config,
@@ -31,7 +32,7 @@ from sonoformer.evaluation.probe import fit_probe
 from sonoformer.run import Run
 from sonoformer.spectral import PRESETS, RunningStatistics
 from sonoformer.tasks.classification import Classifier
-from sonoformer.tasks.clips import Clips, Windows
+from sonoformer.tasks.clips import Clips
 from sonoformer.tasks.config import FinetuneConfig
 from sonoformer.tasks.heads import PooledHead
 from sonoformer.tasks.model import Model
@@ -237,8 +238,7 @@ def probe_turn(
         seed=seed,
     )
     run.log(f"probe of {len(rows)} clips: penalty {found.penalty:g}")
-    head = replace(config.classifier.head_config(task.single), kind="linear", softmax=task.single)
-    model = Model(encoder, task.classes, head)
+    model = Model(encoder, task.classes, config.classifier.head_config(task.single, probe=True))
     network = cast(nn.Linear, cast(PooledHead, model.head).network)
     with torch.no_grad():
         network.weight.copy_(torch.from_numpy(found.weight))
@@ -269,7 +269,7 @@ def clip_features(
         device: where to compute.
         progress: called with (windows done, windows in all).
     """
-    pool, layers = config.classifier.pool, config.classifier.layers
+    pool, layers = config.classifier.pooling(probe=True), config.classifier.layers
     windows = Windows(clips.source, max(1, round(config.seconds * encoder.sample_rate)))
 
     def compute() -> NDArray[np.float32]:
