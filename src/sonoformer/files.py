@@ -13,6 +13,17 @@ from typing import Any
 
 from sonoformer.errors import UserError
 
+_UNWRITABLE = (
+    errno.EACCES,
+    errno.EROFS,
+    errno.EPERM,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.EEXIST,
+    errno.ENAMETOOLONG,
+)
+"""Errors of a path that another --out mends."""
+
 
 @contextmanager
 def atomic(path: str | Path) -> Iterator[Path]:
@@ -58,7 +69,7 @@ def writing(path: str | Path) -> Iterator[None]:
             raise UserError(
                 f"{path}: the disk is full; free some space or choose another --out, then run again"
             ) from error
-        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR):
+        if error.errno in _UNWRITABLE:
             raise UserError(
                 f"{path}: cannot be written ({os.strerror(error.errno)}); choose another --out"
             ) from error
@@ -86,7 +97,7 @@ def read_json(path: str | Path) -> Any:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise UserError(f"{path}: cannot be read as JSON ({error})") from error
 
 

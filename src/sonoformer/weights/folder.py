@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import secrets
 import shutil
-import tempfile
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from sonoformer.errors import UserError
-from sonoformer.files import read_json, write_json, write_text
+from sonoformer.files import atomic, read_json, write_json, write_text, writing
 
 FORMAT = 1
 WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
@@ -34,22 +36,19 @@ def save_checkpoint(
         UserError: the folder cannot be written or holds something else than a checkpoint.
     """
     folder = Path(folder)
-    if folder.exists() and not is_checkpoint(folder) and any(folder.iterdir()):
+    if folder.is_dir() and not is_checkpoint(folder) and any(folder.iterdir()):
         raise UserError(f"{folder}: holds other files than a checkpoint; choose another folder")
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder}: is a file; choose another folder for the checkpoint")
+    fresh = folder.with_name(f".{folder.name}-{secrets.token_hex(4)}")
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be written ({error.strerror})") from error
-    try:
-        whole = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-        save_file(whole, fresh / WEIGHTS)
-        write_json(fresh / CONFIG, {"format": FORMAT, **config})
-        write_text(fresh / CARD, card)
-        fresh.chmod(0o755)
-        _swap(fresh, folder)
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"{folder}: the checkpoint could not be written ({error})") from error
+        with writing(folder):
+            fresh.mkdir(parents=True)
+            with atomic(fresh / WEIGHTS) as file:
+                save_file(_separate(tensors), file)
+            write_json(fresh / CONFIG, {**config, "format": FORMAT})
+            write_text(fresh / CARD, card)
+            _install(fresh, folder)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
     return folder
@@ -86,12 +85,35 @@ def is_checkpoint(folder: str | Path) -> bool:
     return (Path(folder) / CONFIG).is_file() and (Path(folder) / WEIGHTS).is_file()
 
 
-def _swap(fresh: Path, folder: Path) -> None:
-    """Put `fresh` in the place of `folder`; a folder cannot be replaced in one call."""
-    old = None
-    if folder.exists():
-        old = folder.with_name(f".{folder.name}-old-{os.getpid()}")
+def _separate(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Whole tensors on the CPU; one that shares memory with an earlier one (tied weights, a view)
+    is copied, as the format has no way to say so."""
+    whole: dict[str, Tensor] = {}
+    seen: set[int] = set()
+    for name, value in tensors.items():
+        value = value.detach().cpu().contiguous()
+        place = value.untyped_storage().data_ptr()
+        whole[name] = value.clone() if place in seen else value
+        seen.add(place)
+    return whole
+
+
+def _install(fresh: Path, folder: Path) -> None:
+    """Put `fresh` in the place of `folder`; what was there is left at `fresh` or removed."""
+    if not folder.exists():
+        fresh.rename(folder)
+    elif not _exchange(fresh, folder):
+        # A crash between these two leaves both folders whole, the old one under a hidden name.
+        old = folder.with_name(f"{fresh.name}-old")
         folder.rename(old)
-    fresh.rename(folder)
-    if old is not None:
+        fresh.rename(folder)
         shutil.rmtree(old, ignore_errors=True)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Swap two folders in one step, where the system can (Linux); whether it did."""
+    swap = getattr(ctypes.CDLL(None), "renameat2", None) if sys.platform == "linux" else None
+    if swap is None:
+        return False
+    here, both = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    return swap(here, os.fsencode(one), here, os.fsencode(other), both) == 0

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import pickle
-import zipfile
+import argparse
+import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from torch import Tensor
 
 from sonoformer.errors import UserError
 
+_HARMLESS: list[Any] = [argparse.Namespace]
+"""The training options that many authors save beside the weights; they are left out."""
 _WRAPPERS = ("state_dict", "model", "model_state_dict", "net")
 
 
@@ -39,9 +42,8 @@ def read_foreign(path: str | Path) -> dict[str, Tensor]:
         except (SafetensorError, OSError) as error:
             raise UserError(f"{path}: is not a whole safetensors file ({error})") from error
     value = _load(path)
-    for name in _WRAPPERS:
-        if isinstance(value, Mapping) and isinstance(value.get(name), Mapping):
-            value = value[name]
+    while isinstance(value, Mapping) and (inner := _inner(value)) is not None:
+        value = inner
     if not isinstance(value, Mapping):
         raise UserError(f"{path}: holds a {type(value).__name__}, not a dictionary of weights")
     tensors = {str(k): v.detach() for k, v in value.items() if isinstance(v, Tensor)}
@@ -50,19 +52,33 @@ def read_foreign(path: str | Path) -> dict[str, Tensor]:
     return _strip(tensors)
 
 
+def _inner(value: Mapping[Any, Any]) -> Mapping[Any, Any] | None:
+    """The dictionary wrapped in `value`, if any."""
+    found = (value.get(name) for name in _WRAPPERS)
+    return next((inner for inner in found if isinstance(inner, Mapping)), None)
+
+
 def _load(path: Path) -> Any:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        if "weights_only" in str(error).lower() or "unsupported" in str(error).lower():
+        with path.open("rb"):
+            pass
+    except OSError as error:
+        raise UserError(f"{path}: cannot be opened ({error.strerror})") from None
+    try:
+        with warnings.catch_warnings(), torch.serialization.safe_globals(_HARMLESS):
+            warnings.simplefilter("ignore")
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        # Damaged bytes make the unpickler fail in any way whatever.
+        if found := re.search(r"GLOBAL ([\w.]+)", str(error)):
             raise UserError(
-                f"{path}: cannot be read without executing code that it carries, which is refused; "
-                "ask its authors for a file of plain tensors (safetensors)"
+                f"{path}: cannot be read without executing code that it names "
+                f"({found[1].rstrip('.')}), which is refused; ask its authors for a file of plain "
+                "tensors (safetensors)"
             ) from None
-        raise UserError(f"{path}: is not a checkpoint, or is cut short") from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{path}: is not a checkpoint, or is cut short ({reason})") from None
+        raise UserError(
+            f"{path}: is no checkpoint that torch.save wrote, or is damaged or cut short"
+        ) from None
 
 
 def _strip(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
