@@ -103,7 +103,92 @@ def test_bad_files_are_listed_now_and_after_resuming(recordings: Path, tmp_path:
         assert table(report)["path"].n_unique() >= 9
 
 
-def test_other_settings_or_models_begin_anew(recordings: Path, tmp_path: Path) -> None:
+def damaged(path: Path, seconds: float, bad: float) -> None:
+    """A recording with a NaN at `bad` seconds."""
+    write(path, np.full(round(seconds * RATE), 0.1, np.float32), RATE, subtype="FLOAT")
+    data = bytearray(path.read_bytes())
+    place = len(data) - 4 * round((seconds - bad) * RATE)
+    data[place : place + 4] = np.float32(np.nan).tobytes()
+    path.write_bytes(bytes(data))
+
+
+def test_what_follows_a_fault_stays_out_after_resuming(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "WINDOWS_PER_BLOCK", 8)
+    field = tmp_path / "field"
+    damaged(field / "a.wav", seconds=50.0, bad=25.0)
+    write(field / "b.wav", np.full(20 * RATE, 0.1, np.float32), RATE)
+    whole = run(field, tmp_path / "whole", Loudness())
+    rows = table(whole)
+    heard = rows.filter(pl.col("path").str.ends_with("a.wav"))["end"].max()
+    assert 8 < heard <= 25  # type: ignore[operator]
+    assert rows.filter(pl.col("path").str.ends_with("b.wav")).height == 20
+    for fail_at in range(1, len(rows) // 4, 4):
+        work = tmp_path / f"work{fail_at}"
+        with pytest.raises(KeyboardInterrupt):
+            run(field, work, Loudness(fail_at))
+        again = run(field, work, Loudness())
+        assert table(again).equals(rows)
+        assert again.problems == whole.problems
+
+
+def test_a_kill_between_two_files_of_a_block_loses_no_row(
+    recordings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    damaged(recordings / "zz.wav", seconds=2.0, bad=1.5)
+    whole = table(run(recordings, tmp_path / "whole", Loudness()))
+    real, calls = engine.write_json, []
+
+    def stop(path: Path, value: object) -> None:
+        calls.append(path)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(engine, "write_json", stop)
+    with pytest.raises(KeyboardInterrupt):
+        run(recordings, tmp_path / "work", Loudness())
+    monkeypatch.setattr(engine, "write_json", real)
+    assert len(calls) == 1
+    assert table(run(recordings, tmp_path / "work", Loudness())).equals(whole)
+
+
+def test_clocks_of_several_zones_share_a_column(tmp_path: Path) -> None:
+    for name in ("a_20240501_120000+0200", "b_20240501_120000Z", "c_20240501_120000", "d"):
+        write(tmp_path / "field" / f"{name}.wav", np.full(RATE, 0.1, np.float32), RATE)
+    rows = table(run(tmp_path / "field", tmp_path / "work", Loudness()))
+    assert rows["clock"].dtype == pl.Datetime("ms")
+    assert [None if t is None else t.hour for t in rows["clock"]] == [12, 12, 12, None]
+
+
+def test_clearing_touches_only_blocks(recordings: Path, tmp_path: Path) -> None:
+    run(recordings, tmp_path / "work", Loudness())
+    mine = tmp_path / "work" / "notes.json"
+    mine.write_text("{}")
+    before = set((tmp_path / "work").iterdir())
+    run(recordings, tmp_path / "work", Loudness(), overlap=0.5)
+    after = set((tmp_path / "work").iterdir())
+    assert before & after == {mine}
+
+
+def test_more_windows_at_once_keep_what_is_done(recordings: Path, tmp_path: Path) -> None:
+    report = run(recordings, tmp_path / "work", Loudness())
+    settings = Settings(window=1.0, batch_size=2)
+    again = compute_table(
+        find([recordings]), Loudness(), RATE, settings, tmp_path / "work", identity="one"
+    )
+    assert again.resumed == report.windows
+
+
+def test_another_model_begins_anew(recordings: Path, tmp_path: Path) -> None:
+    settings = Settings(window=1.0, batch_size=4)
+    for identity in ("one", "two", "one"):
+        report = compute_table(
+            find([recordings]), Loudness(), RATE, settings, tmp_path / "w", identity=identity
+        )
+        assert (report.resumed, report.windows) == (0, 18)
+
+
+def test_other_settings_begin_anew(recordings: Path, tmp_path: Path) -> None:
     run(recordings, tmp_path / "work", Loudness())
     assert run(recordings, tmp_path / "work", Loudness(), overlap=0.5).resumed == 0
 
@@ -146,7 +231,15 @@ def test_a_span_without_a_window_is_no_fault(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "bad", [{"window": 0.0}, {"overlap": 1.0}, {"batch_size": 0}, {"shortest": 2.0}]
+    "bad",
+    [
+        {"window": 0.0},
+        {"window": float("nan")},
+        {"overlap": 1.0},
+        {"batch_size": 0},
+        {"channel": -1},
+        {"shortest": 2.0},
+    ],
 )
 def test_settings_that_cannot_be_are_refused(bad: dict[str, float]) -> None:
     with pytest.raises(UserError, match=next(iter(bad))):
@@ -156,3 +249,8 @@ def test_settings_that_cannot_be_are_refused(bad: dict[str, float]) -> None:
 def test_nothing_to_hear(tmp_path: Path) -> None:
     report = compute_table([], Loudness(), RATE, Settings(), tmp_path / "w", identity="x")
     assert report.table() is None
+
+
+def test_windows_shorter_than_a_sample_are_refused(recordings: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="less than one sample"):
+        run(recordings, tmp_path / "w", Loudness(), overlap=0.99999)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import re
 from datetime import datetime
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import pytest
 
 from sonoformer.errors import UserError
 from sonoformer.inference import FORMATS, write_table
+from sonoformer.tasks.prediction import score_columns
 
 LEAST = {"frog": 0.5, "owl\tor, bat": 0.3}
 
@@ -44,6 +47,9 @@ def test_whole_tables_hold_the_same_values(table: pl.LazyFrame, tmp_path: Path) 
         else:
             rows = json.loads(path.read_text())
             assert [row["owl\tor, bat"] for row in rows] == whole["owl\tor, bat"].to_list()
+            times = [row["clock"] for row in rows]
+            assert times == ["2024-05-01T22:00:00.000", "2024-05-01T22:00:10.000", None]
+            assert pl.read_csv(tmp_path / "predictions.csv")["clock"].to_list() == times
 
 
 def selections(path: Path) -> list[dict[str, str]]:
@@ -81,10 +87,39 @@ def test_a_table_without_events_is_a_table(table: pl.LazyFrame, tmp_path: Path) 
     none = dict.fromkeys(LEAST, 1.0)
     files = write_table(table, tmp_path, "raven", thresholds=none)
     assert selections(files[0]) == []
-    assert write_table(table, tmp_path, "audacity", thresholds=none) == []
+    # Every recording has its file, so that none of an earlier threshold stays behind.
+    write_table(table, tmp_path, "audacity", thresholds=LEAST)
+    files = write_table(table, tmp_path, "audacity", thresholds=none)
+    assert [file.read_text() for file in files] == ["", ""]
 
 
 def test_an_unknown_format_is_refused(table: pl.LazyFrame, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="'raven'"):
         write_table(table, tmp_path, "ravn", thresholds=LEAST)
     assert set(FORMATS) == {"csv", "json", "parquet", "raven", "audacity"}
+
+
+def test_any_class_name_keeps_its_place_in_a_table(tmp_path: Path) -> None:
+    names = ["path", "path (class)", 'say "hi", x', "two\nlines", "tab\there", "score", "label"]
+    columns = score_columns(names)
+    assert len(set(columns)) == len(names)
+    assert columns[1:] == names[1:]
+    place = {"path": ["x.wav"], "start": [0.0], "end": [1.0]}
+    scores = {column: [0.5 + number / 100] for number, column in enumerate(columns)}
+    lazy = (
+        pl.DataFrame({**place, **scores})
+        .with_columns(clock=pl.lit(None, pl.Datetime("ms")))
+        .select("path", "start", "end", "clock", *columns)
+        .lazy()
+    )
+    least = dict.fromkeys(names, 0.5)
+    (path,) = write_table(lazy, tmp_path, "csv", thresholds=least)
+    with path.open(newline="") as file:
+        header, row = csv.reader(file)
+    assert header[4:] == columns
+    assert [float(value) for value in row[4:]] == pytest.approx([s[0] for s in scores.values()])
+    files = write_table(lazy, tmp_path, "raven", thresholds=least)
+    clean = [re.sub(r"[\t\n]", " ", name) for name in names]
+    assert [row["Species"] for row in selections(files[0])] == clean[::-1]
+    (path,) = write_table(lazy, tmp_path, "audacity", thresholds=least)
+    assert all(line.count("\t") == 2 for line in path.read_text().splitlines())

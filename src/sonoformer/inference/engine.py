@@ -1,10 +1,10 @@
 """Recordings of any length through a model, in constant memory, resumable after any interruption.
 
 Recordings are cut into windows and windows are gathered into blocks: a stretch of a long recording,
-or many short ones. Each finished block is one small Parquet file. A run that was interrupted finds
-its blocks and goes on after them; the final table is streamed together from the blocks, so memory
-never grows with the sound. Batches run on from recording to recording, so that thousands of short
-files do not mean thousands of small batches.
+or many short ones. Each finished block is one small Parquet file and a note of what went wrong. A
+run that was interrupted finds its blocks and goes on after them; the final table is streamed
+together from the blocks, so memory never grows with the sound. Batches run on from recording to
+recording, so that thousands of short files do not mean thousands of small batches.
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import shutil
+import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from datetime import datetime
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,7 +28,7 @@ from torch import Tensor
 
 from sonoformer.audio import AudioInfo, Channel, Window, clock, probe, stream
 from sonoformer.errors import AudioError, UserError
-from sonoformer.files import atomic, read_json, write_json
+from sonoformer.files import atomic, read_json, write_json, writing
 
 Compute = Callable[[Tensor, Tensor], pl.DataFrame]
 """Waveforms `(batch, samples)` and lengths `(batch,)` -> a data frame with a row a window."""
@@ -45,16 +47,18 @@ class Settings:
     channel: int | None = None
     """Channel to read, counted from 0; all channels are averaged when absent."""
     shortest: float = 0.1
-    """A last window with less real sound than this share of a window is dropped, unless it is the
-    recording's only one."""
+    """A last window that adds less new sound than this share of a window is dropped, unless it is
+    the recording's only one."""
 
     def __post_init__(self) -> None:
-        if self.window <= 0:
+        if not 0 < self.window < float("inf"):
             raise UserError(f"window: must be above 0 seconds; got {self.window}")
         if not 0 <= self.overlap < 1:
             raise UserError(f"overlap: must be at least 0 and below 1; got {self.overlap}")
         if self.batch_size < 1:
             raise UserError(f"batch_size: must be at least 1; got {self.batch_size}")
+        if self.channel is not None and self.channel < 0:
+            raise UserError(f"channel: is counted from 0; got {self.channel}")
         if not 0 <= self.shortest <= 1:
             raise UserError(f"shortest: must lie between 0 and 1; got {self.shortest}")
 
@@ -85,7 +89,7 @@ class Block(NamedTuple):
 
     @property
     def notes(self) -> Path:
-        """Where the block's unreadable recordings are listed."""
+        """Written last: the number of its rows, and the recordings that failed in it."""
         return self.part.with_suffix(".json")
 
 
@@ -139,47 +143,61 @@ def compute_table(
         compute: the model; columns it returns follow `path, start, end, clock`.
         sample_rate: rate the model hears at; recordings are resampled to it.
         settings: window, overlap, batch.
-        work: folder of the blocks; left in place for `Report.table`.
-        identity: what decides the result besides the settings (the model's fingerprint); a work
-            folder of another model or other settings is cleared.
+        work: folder of the blocks; left in place for `Report.table`. Blocks
+            of other recordings, models or settings are removed from it.
+        identity: what decides the result besides the settings (the model's fingerprint).
         progress: called with (seconds of sound done, seconds in all).
 
     A recording that cannot be read is skipped and listed; its windows before the fault are kept.
+
+    Raises:
+        UserError: windows too short for a sample, or the disk is full.
     """
-    _claim(work, {"identity": identity, "sample_rate": sample_rate, **asdict(settings)})
+    if settings.hop * sample_rate < 1:
+        raise UserError(
+            f"window {settings.window} s with overlap {settings.overlap}: less than one sample "
+            f"at {sample_rate} Hz from window to window"
+        )
     infos, problems = _probe_all(paths)
-    blocks = list(_blocks(infos, settings, work))
+    cut = {k: v for k, v in asdict(settings).items() if k != "batch_size"}
+    key = json.dumps([identity, sample_rate, cut])
+    blocks = list(_blocks(infos, settings, work, key))
+    _clear(work, blocks)
     durations = {str(info.path): info.duration for info in infos}
     report = Report([], durations, 0, 0, problems)
     total, done = sum(durations.values()), 0.0
-    fresh = []
+    fresh, failed = [], set[Path]()
     for block in blocks:
-        if block.part.exists() or block.notes.exists():
-            report.resumed += sum(span.stop - span.first for span in block.spans)
+        if block.notes.exists():
+            notes = read_json(block.notes)
+            report.resumed += notes["rows"]
+            failed.update(Path(path) for path, _ in notes["problems"])
             done += _seconds(block, settings)
         else:
             fresh.append(block)
-    for block, rows, bad in _computed(fresh, compute, sample_rate, settings):
-        if bad:
-            write_json(block.notes, [[str(problem.path), problem.reason] for problem in bad])
+    for block, rows, bad in _computed(fresh, compute, sample_rate, settings, failed):
         if rows is not None:
             with atomic(block.part) as temporary:
                 rows.write_parquet(temporary)
             report.windows += rows.height
+        found = [[str(problem.path), problem.reason] for problem in bad]
+        # Last, because a block with notes counts as done.
+        write_json(block.notes, {"rows": 0 if rows is None else rows.height, "problems": found})
         done += _seconds(block, settings)
         if progress:
             progress(done, total)
-    report.parts = [block.part for block in blocks if block.part.exists()]
     for block in blocks:
-        if block.notes.exists():
-            report.problems += [Problem(Path(p), reason) for p, reason in read_json(block.notes)]
+        notes = read_json(block.notes)
+        report.parts += [block.part] if notes["rows"] else []
+        report.problems += [Problem(Path(path), reason) for path, reason in notes["problems"]]
     return report
 
 
 def window_count(duration: float, settings: Settings) -> int:
     """Number of windows of a recording of `duration` seconds; at least 1.
 
-    A last window that adds less than `shortest` of a window to the one before is left out.
+    A last window that adds less than `shortest` of a window to the one before is left out. `stream`
+    may give one window less, where what is left is shorter than a sample.
     """
     count = max(1, math.ceil(duration / settings.hop - 1e-9))
     least = settings.shortest * settings.window
@@ -188,13 +206,17 @@ def window_count(duration: float, settings: Settings) -> int:
     return count
 
 
-def _claim(work: Path, identity: dict[str, object]) -> None:
-    stamp = work / "settings.json"
-    wanted = json.loads(json.dumps(identity))
-    if stamp.exists() and read_json(stamp) != wanted:
-        shutil.rmtree(work)
-    work.mkdir(parents=True, exist_ok=True)
-    write_json(stamp, wanted)
+_OURS = re.compile(r"\.?[0-9a-f]{24}.*\.(parquet|json)")
+
+
+def _clear(work: Path, blocks: Sequence[Block]) -> None:
+    """Remove what no block of this run is: blocks of other settings, half-written files."""
+    with writing(work):
+        work.mkdir(parents=True, exist_ok=True)
+        wanted = {block.part for block in blocks} | {block.notes for block in blocks}
+        for path in set(work.iterdir()) - wanted:
+            if _OURS.fullmatch(path.name):
+                path.unlink()
 
 
 def _probe_all(paths: Sequence[Path]) -> tuple[list[AudioInfo], list[Problem]]:
@@ -212,7 +234,9 @@ def _probe_all(paths: Sequence[Path]) -> tuple[list[AudioInfo], list[Problem]]:
     )
 
 
-def _blocks(infos: Sequence[AudioInfo], settings: Settings, work: Path) -> Iterator[Block]:
+def _blocks(
+    infos: Sequence[AudioInfo], settings: Settings, work: Path, key: str
+) -> Iterator[Block]:
     spans: list[Span] = []
     room = WINDOWS_PER_BLOCK
     for info in infos:
@@ -223,19 +247,19 @@ def _blocks(infos: Sequence[AudioInfo], settings: Settings, work: Path) -> Itera
             room -= stop - first
             first = stop
             if room == 0:
-                yield Block(tuple(spans), work / _name(spans))
+                yield Block(tuple(spans), work / _name(spans, key))
                 spans, room = [], WINDOWS_PER_BLOCK
     if spans:
-        yield Block(tuple(spans), work / _name(spans))
+        yield Block(tuple(spans), work / _name(spans, key))
 
 
-def _name(spans: Sequence[Span]) -> str:
-    """A file name that changes when a recording is replaced: by place, size and time of change."""
-    text = hashlib.blake2b(digest_size=12)
+def _name(spans: Sequence[Span], key: str) -> str:
+    """A file name by model and settings, and by each recording's place, size and last change."""
+    text = hashlib.blake2b(key.encode(), digest_size=12)
     for info, first, stop in spans:
         status = info.path.stat()
-        entry = f"{info.path.resolve()}|{status.st_size}|{status.st_mtime_ns}|{first}|{stop}\n"
-        text.update(entry.encode())
+        place = f"{info.path}|{info.path.resolve()}"
+        text.update(f"{place}|{status.st_size}|{status.st_mtime_ns}|{first}|{stop}\n".encode())
     return f"{text.hexdigest()}.parquet"
 
 
@@ -247,13 +271,17 @@ def _seconds(block: Block, settings: Settings) -> float:
 
 
 def _computed(
-    blocks: Sequence[Block], compute: Compute, sample_rate: int, settings: Settings
+    blocks: Sequence[Block],
+    compute: Compute,
+    sample_rate: int,
+    settings: Settings,
+    failed: set[Path],
 ) -> Iterator[tuple[Block, pl.DataFrame | None, list[Problem]]]:
     """Each block with its rows, in order; a batch is decoded while the one before is computed."""
     rows: list[pl.DataFrame] = []
     bad: list[Problem] = []
     with ThreadPoolExecutor(1) as pool:
-        source = _batches(blocks, sample_rate, settings)
+        source = _batches(blocks, sample_rate, settings, failed)
         pending = pool.submit(next, source, None)
         while (batch := pending.result()) is not None:
             pending = pool.submit(next, source, None)
@@ -283,11 +311,11 @@ _Event = _Heard | Problem | Block
 
 
 def _batches(
-    blocks: Sequence[Block], sample_rate: int, settings: Settings
+    blocks: Sequence[Block], sample_rate: int, settings: Settings, failed: set[Path]
 ) -> Iterator[list[_Event]]:
     batch: list[_Event] = []
     waiting = 0
-    for event in _events(blocks, sample_rate, settings):
+    for event in _events(blocks, sample_rate, settings, failed):
         batch.append(event)
         waiting += isinstance(event, _Heard)
         if waiting == settings.batch_size:
@@ -297,23 +325,24 @@ def _batches(
         yield batch
 
 
-def _events(blocks: Sequence[Block], sample_rate: int, settings: Settings) -> Iterator[_Event]:
-    failed: set[Path] = set()
+def _events(
+    blocks: Sequence[Block], sample_rate: int, settings: Settings, failed: set[Path]
+) -> Iterator[_Event]:
+    """Windows, faults and ends of blocks, in order; recordings in `failed` are passed over."""
     for block in blocks:
         for info, first, stop in block.spans:
             if info.path in failed:
                 continue
+            windows = stream(
+                info.path,
+                sample_rate,
+                window=settings.window,
+                hop=settings.hop,
+                channel=settings.mix,
+                first=first,
+            )
             try:
-                for window in stream(
-                    info.path,
-                    sample_rate,
-                    window=settings.window,
-                    hop=settings.hop,
-                    channel=settings.mix,
-                    first=first,
-                ):
-                    if window.index >= stop:
-                        break
+                for window in islice(windows, stop - first):
                     yield _Heard(info, window)
             except AudioError as error:
                 failed.add(info.path)
@@ -333,9 +362,14 @@ def _table(batch: Sequence[_Event], compute: Compute) -> pl.DataFrame | None:
             "start": [window.start for _, window in heard],
             "end": [min(window.end, info.duration) for info, window in heard],
             "clock": pl.Series(
-                [clock(info.recorded_at, window.start) for info, window in heard],
-                dtype=pl.Datetime("ms"),
+                [_wall_clock(info, window) for info, window in heard], dtype=pl.Datetime("ms")
             ),
         }
     )
     return place.hstack(compute(wave, lengths))
+
+
+def _wall_clock(info: AudioInfo, window: Window) -> datetime | None:
+    """When the window began, as a clock at the recorder showed it: zones would not fit a column."""
+    time = clock(info.recorded_at, window.start)
+    return None if time is None else time.replace(tzinfo=None)

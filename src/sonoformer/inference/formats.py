@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 
 import polars as pl
@@ -58,10 +59,11 @@ def write_table(
         _WHOLE[format](table, target)
         return [target]
     found = events(table, thresholds, best_only=best_only)
+    given = durations or {}
+    spans = {**given, **spans_of(table), **given}
     if format == "raven":
-        spans = {**spans_of(table), **(durations or {})}
         return _write_raven(found, out, high_hz, spans)
-    return _write_audacity(found, out)
+    return _write_audacity(found, out, list(spans))
 
 
 def class_columns(table: pl.LazyFrame) -> list[str]:
@@ -77,18 +79,28 @@ def events(
     Sorted by path, start and falling score.
     """
     names = class_columns(table)
-    least = dict(zip(names, thresholds.values(), strict=True))
-    long = table.unpivot(on=names, index=list(PLACE), variable_name="label", value_name="score")
+    # Numbered, because a class may be called label or score.
+    numbers = [f"{number}" for number in range(len(names))]
+    least = dict(zip(numbers, thresholds.values(), strict=True))
+    long = table.rename(dict(zip(names, numbers, strict=True)))
+    long = long.unpivot(on=numbers, index=list(PLACE), variable_name="label", value_name="score")
     long = long.filter(pl.col("score") >= pl.col("label").replace_strict(least))
     if best_only:
         long = long.filter(pl.col("score") == pl.col("score").max().over("path", "start"))
-    long = long.with_columns(pl.col("label").replace(dict(zip(names, thresholds, strict=True))))
-    return long.sort("path", "start", "score", descending=[False, False, True]).collect()
+    classes = dict(zip(numbers, thresholds, strict=True))
+    long = long.with_columns(pl.col("label").replace_strict(classes))
+    return long.sort("path", "start", "score", descending=[False, False, True]).collect(
+        engine="streaming"
+    )
 
 
 def spans_of(table: pl.LazyFrame) -> dict[str, float]:
     """Seconds covered in each recording, in the order of the table."""
-    ends = table.group_by("path", maintain_order=True).agg(pl.col("end").max()).collect()
+    ends = (
+        table.group_by("path", maintain_order=True)
+        .agg(pl.col("end").max())
+        .collect(engine="streaming")
+    )
     return dict(zip(ends["path"], ends["end"], strict=True))
 
 
@@ -107,9 +119,14 @@ def _json(table: pl.LazyFrame, target: Path) -> None:
     with atomic(target) as temporary, temporary.open("w", encoding="utf-8") as handle:
         handle.write("[")
         for number, rows in enumerate(_slices(table)):
-            text = ",\n".join(json.dumps(row, default=str, ensure_ascii=False) for row in rows)
+            text = ",\n".join(json.dumps(row, default=_moment, ensure_ascii=False) for row in rows)
             handle.write((",\n" if number else "\n") + text)
         handle.write("\n]\n")
+
+
+def _moment(value: datetime) -> str:
+    """As in CSV."""
+    return value.isoformat(timespec="milliseconds")
 
 
 def _slices(table: pl.LazyFrame, size: int = 20_000) -> Iterator[list[dict[str, object]]]:
@@ -142,7 +159,7 @@ def _write_raven(
             clock = row["clock"].strftime("%Y/%m/%d %H:%M:%S.%f")[:-3] if row["clock"] else ""
             text.append(
                 f"{number}\tSpectrogram 1\t1\t{row['start'] + offset:.3f}"
-                f"\t{row['end'] + offset:.3f}\t0.0\t{high_hz:.1f}\t{row['path']}"
+                f"\t{row['end'] + offset:.3f}\t0.0\t{high_hz:.1f}\t{_cell(row['path'])}"
                 f"\t{row['start']:.3f}\t{clock}"
                 f"\t{_cell(row['label'])}\t{row['score']:.4f}"
             )
@@ -150,24 +167,32 @@ def _write_raven(
 
     written = [out / "predictions.selections.txt"]
     write_text(written[0], lines(found, begins))
+    rows = _by_path(found)
     for path, name in _names(list(spans)).items():
         written.append(out / "raven" / f"{name}.selections.txt")
-        write_text(written[-1], lines(found.filter(pl.col("path") == path), {}))
+        write_text(written[-1], lines(rows.get(path, found.clear()), {}))
     return written
 
 
-def _write_audacity(found: pl.DataFrame, out: Path) -> list[Path]:
-    """One label track a recording: start, end and `label score`, separated by tabs."""
-    written = []
-    for path, name in _names(found["path"].unique(maintain_order=True).to_list()).items():
-        rows = found.filter(pl.col("path") == path)
+def _write_audacity(found: pl.DataFrame, out: Path, paths: Sequence[str]) -> list[Path]:
+    """One label track a recording: start, end and `label score`, separated by tabs.
+
+    A recording without events gets an empty one, so that none of an earlier threshold stays.
+    """
+    written, rows = [], _by_path(found)
+    for path, name in _names(paths).items():
         text = "".join(
             f"{row['start']:.6f}\t{row['end']:.6f}\t{_cell(row['label'])} {row['score']:.3f}\n"
-            for row in rows.iter_rows(named=True)
+            for row in rows.get(path, found.clear()).iter_rows(named=True)
         )
         written.append(out / "audacity" / f"{name}.txt")
         write_text(written[-1], text)
     return written
+
+
+def _by_path(found: pl.DataFrame) -> dict[str, pl.DataFrame]:
+    parts = found.partition_by("path", maintain_order=True, as_dict=True)
+    return {str(path): part for (path,), part in parts.items()}
 
 
 def _names(paths: Sequence[str]) -> dict[str, str]:

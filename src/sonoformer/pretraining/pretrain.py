@@ -14,14 +14,14 @@ from cyclopts import Parameter
 from numpy.typing import NDArray
 
 from sonoformer.data.cache import pack
-from sonoformer.data.dataset import ClipDataset
+from sonoformer.data.dataset import ClipDataset, collate
 from sonoformer.data.keys import key, numpy_generator
 from sonoformer.data.loader import EvaluationLoader
 from sonoformer.data.manifest import Manifest
 from sonoformer.data.order import Order
-from sonoformer.data.pieces import Pieces
 from sonoformer.data.pool import Pool, gather
 from sonoformer.data.sources import ClipSource, FileSource, Stretch
+from sonoformer.data.views import Pieces, Subset
 from sonoformer.encoders import AstEncoder, ast_config, save_encoder, with_statistics
 from sonoformer.errors import UserError
 from sonoformer.pretraining.mspm import Mspm, MspmConfig
@@ -169,7 +169,7 @@ def prepare(
     source, rows = _open(pool, rate, cache, run, progress)
     groups = _groups(pool, rows)
     held = _held_out([source.name(i) for i in range(len(source))], config, seed)
-    heard = Pieces(Chosen(source, np.flatnonzero(~held)), crop)
+    heard = Pieces(Subset(source, np.flatnonzero(~held)), crop)
     encoder = _encoder(config, heard, crop, seed, init, run)
     learner = _learner(encoder, config, crop, seed, init)
     noise = learner.noise
@@ -183,7 +183,7 @@ def prepare(
     )
     validation = None
     if held.any():
-        apart = Pieces(Chosen(source, np.flatnonzero(held)), crop)
+        apart = Pieces(Subset(source, np.flatnonzero(held)), crop)
         chosen = numpy_generator(seed, "validation").permutation(len(apart))[: config.holdout_most]
         clips = ClipDataset(apart, crop=crop, seed=seed, train=False, noise=noise)
         validation = EvaluationLoader(clips, config.train.batch_size, np.sort(chosen))
@@ -199,35 +199,9 @@ def cost(ready: Prepared, config: PretrainConfig, device: str) -> Estimate:
     lengths = ready.train.dataset.source.lengths
     steps = range(order.steps_per_epoch)
     by_length = sorted(steps, key=lambda s: lengths[[d.index for d in order.batch(s)]].mean())
-    from sonoformer.data.dataset import collate
-
     typical = order.batch(by_length[len(by_length) // 2])
     batch = collate([ready.train.dataset[draw] for draw in typical])
     return estimate(ready.learner, batch.prepared(), plan.total, config.train, device)
-
-
-class Chosen:
-    """Some items of a source.
-
-    Args:
-        source: the items.
-        rows: those to show, in order.
-    """
-
-    def __init__(self, source: ClipSource, rows: NDArray[np.int64]) -> None:
-        self.source, self.rows, self.sample_rate = source, rows, source.sample_rate
-        self.lengths: np.ndarray = source.lengths[rows]
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def name(self, index: int) -> str:
-        """The item's recording."""
-        return self.source.name(int(self.rows[index]))
-
-    def read(self, index: int, start: int, count: int) -> np.ndarray:
-        """As `ClipSource.read`."""
-        return self.source.read(int(self.rows[index]), start, count)
 
 
 def _open(
@@ -348,10 +322,11 @@ def _save(ready: Prepared, config: PretrainConfig, run: Run, result: FitResult) 
     }
     figures = {name: value for name, value in result.final.items() if np.isfinite(value)}
     lines = "\n".join(f"- {name}: {value:.4g}" for name, value in figures.items())
+    found = f"On held-out recordings:\n\n{lines}" if lines else "No recording was held out."
     card = (
         f"# Pretrained encoder\n\nMasked spectrogram patch modelling on {ready.hours:.2f} h of "
         f"unlabelled sound, {result.steps} steps of {config.train.batch_size} clips "
-        f"({config.size}, {config.tokens} tokens).\n\nOn held-out recordings:\n\n{lines}\n"
+        f"({config.size}, {config.tokens} tokens).\n\n{found}\n"
     )
     extra = {"objective": {"name": "mspm", "config": plain(config.objective)}, "metrics": figures}
     save_encoder(encoder, run.folder / "model", card, extra=extra, tensors=own)

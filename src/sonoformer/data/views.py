@@ -1,0 +1,112 @@
+"""Parts and selections of a source, which are sources again."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sonoformer.data.sources import ClipSource
+
+
+class Subset:
+    """Some items of a source, in a given order.
+
+    Args:
+        source: the items.
+        rows: those to show.
+    """
+
+    def __init__(self, source: ClipSource, rows: NDArray[np.int64]) -> None:
+        self.source, self.rows = source, rows
+        self.sample_rate = source.sample_rate
+        self.lengths: np.ndarray = source.lengths[rows]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def name(self, index: int) -> str:
+        """The item's recording."""
+        return self.source.name(int(self.rows[index]))
+
+    def read(self, index: int, start: int, count: int) -> np.ndarray:
+        """As `ClipSource.read`."""
+        return self.source.read(int(self.rows[index]), start, count)
+
+
+class Windows:
+    """Items longer than a window as several windows, evenly spread; shorter ones as they are.
+
+    Args:
+        source: the items.
+        samples: length of a window.
+
+    Attributes:
+        rows: `(windows,)` the item that each window is cut from.
+    """
+
+    def __init__(self, source: ClipSource, samples: int) -> None:
+        self.source, self.samples, self.sample_rate = source, samples, source.sample_rate
+        counts = np.maximum(1, -(-source.lengths // samples))
+        self.rows: NDArray[np.int64] = np.repeat(np.arange(len(source)), counts)
+        self.starts: NDArray[np.int64] = np.concatenate(
+            [
+                np.linspace(0, max(0, length - samples), count).astype(np.int64)
+                for length, count in zip(source.lengths, counts, strict=True)
+            ]
+        )
+        self.lengths: np.ndarray = np.minimum(source.lengths[self.rows], samples)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def name(self, index: int) -> str:
+        """The window's recording."""
+        return self.source.name(int(self.rows[index]))
+
+    def read(self, index: int, start: int, count: int) -> np.ndarray:
+        """As `ClipSource.read`, from the window's beginning."""
+        begin = int(self.starts[index])
+        count = min(count, int(self.lengths[index]) - start)
+        return self.source.read(int(self.rows[index]), begin + start, count)
+
+    def means(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Mean over each item's windows: `(windows, k)` -> `(items, k)`."""
+        sums = np.zeros((len(self.source), values.shape[1]), np.float64)
+        np.add.at(sums, self.rows, values)
+        return (sums / np.bincount(self.rows)[:, None]).astype(np.float32)
+
+
+class Pieces:
+    """Items divided into equal pieces of at least `samples` and less than twice as many.
+
+    A random crop of `samples` from each piece then passes over the whole recording once an epoch,
+    at places that differ from epoch to epoch. Items shorter than that stay whole.
+
+    Args:
+        source: the items.
+        samples: length of a crop.
+
+    Attributes:
+        rows: `(pieces,)` the item that each piece belongs to.
+    """
+
+    def __init__(self, source: ClipSource, samples: int) -> None:
+        self.source, self.sample_rate = source, source.sample_rate
+        counts = np.maximum(1, source.lengths // samples)
+        self.rows = np.repeat(np.arange(len(source)), counts)
+        number = np.arange(len(self.rows)) - np.repeat(np.cumsum(counts) - counts, counts)
+        whole, count = source.lengths[self.rows], counts[self.rows]
+        self.starts = whole * number // count
+        self.lengths: np.ndarray = whole * (number + 1) // count - self.starts
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def name(self, index: int) -> str:
+        """The piece's recording."""
+        return self.source.name(int(self.rows[index]))
+
+    def read(self, index: int, start: int, count: int) -> np.ndarray:
+        """As `ClipSource.read`, from the piece's beginning."""
+        count = min(count, int(self.lengths[index]) - start)
+        return self.source.read(int(self.rows[index]), int(self.starts[index]) + start, count)
