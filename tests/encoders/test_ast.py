@@ -134,7 +134,9 @@ def test_drop_path_is_off_in_evaluation_and_leaves_clips_out_in_training() -> No
     encoder.eval()
     torch.testing.assert_close(encoder(spec).x, encoder(spec).x)
     encoder.train()
-    assert not torch.equal(encoder(spec).x, encoder(spec).x)
+    torch.manual_seed(0)
+    first = encoder(spec).x
+    assert any(not torch.equal(first, encoder(spec).x) for _ in range(20))
 
 
 def test_a_saved_encoder_is_the_same(tmp_path: Path) -> None:

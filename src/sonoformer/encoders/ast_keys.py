@@ -13,10 +13,20 @@ from torch import Tensor
 
 from sonoformer.encoders.ast import AstConfig
 from sonoformer.errors import UserError
+from sonoformer.spectral import FbankConfig
 
 _DEAD = ("v.head.", "v.head_dist.")
 _PRETEXT = ("cpredlayer.", "gpredlayer.", "mask_embed")
 _SIZES = ("p_input_fdim", "p_input_tdim")
+_NEEDED = {
+    "v.cls_token": 3,
+    "v.pos_embed": 3,
+    "v.patch_embed.proj.weight": 4,
+    "v.blocks.0.mlp.fc1.weight": 2,
+    "p_input_fdim": 0,
+    "p_input_tdim": 0,
+}
+"""What size and token kind are read from, and the number of dimensions."""
 
 
 class Found(NamedTuple):
@@ -41,11 +51,15 @@ def from_ssast(tensors: dict[str, Tensor], source: str) -> Found:
     Raises:
         UserError: tensors are missing or unknown, or the shapes contradict each other.
     """
-    needed = ("v.cls_token", "v.pos_embed", "v.patch_embed.proj.weight", *_SIZES)
-    missing = [name for name in needed if name not in tensors]
+    missing = [name for name in _NEEDED if name not in tensors]
     if missing:
         raise UserError(
             f"{source}: is not a pretrained SSAST checkpoint ({', '.join(missing)} missing)"
+        )
+    odd = [f"{n} {tuple(tensors[n].shape)}" for n, d in _NEEDED.items() if tensors[n].ndim != d]
+    if odd:
+        raise UserError(
+            f"{source}: is not a pretrained SSAST checkpoint (shape of {', '.join(odd)})"
         )
     encoder = {
         name.removeprefix("v."): value
@@ -78,5 +92,6 @@ def from_ssast(tensors: dict[str, Tensor], source: str) -> Found:
         table=table,
         table_stride=patch,
         prefix=prefix,
+        front=FbankConfig(n_mels=bins),
     )
     return Found(config, encoder, rest)

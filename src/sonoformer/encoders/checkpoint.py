@@ -70,10 +70,10 @@ def read_encoder(path: str | Path) -> tuple[nn.Module, dict[str, Tensor], dict[s
     folder = find_checkpoint(path)
     tensors, config = load_checkpoint(folder)
     entry = config.get("encoder")
-    if not isinstance(entry, dict) or entry.get("name") not in ENCODERS:
-        name = str(entry.get("name")) if isinstance(entry, dict) else ""
+    name = str(entry.get("name")) if isinstance(entry, dict) else ""
+    if not isinstance(entry, dict) or name not in ENCODERS:
         raise UserError(f"{folder}: unknown encoder {name!r}.{nearest(name, ENCODERS)}")
-    encoder = build_encoder(entry["name"], entry.get("config", {}), f"{folder}/config.json")
+    encoder = build_encoder(name, entry.get("config", {}), f"{folder}/config.json")
     own = {
         key.removeprefix("encoder."): value
         for key, value in tensors.items()

@@ -55,7 +55,14 @@ class Ema:
         return dict(self._shadow)
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Take an average that was saved; names and shapes must fit."""
+        """Take an average that was saved.
+
+        Raises:
+            ValueError: names or shapes differ from the module's.
+        """
+        shapes = {name: value.shape for name, value in self._shadow.items()}
+        if {name: value.shape for name, value in state.items()} != shapes:
+            raise ValueError("the saved average is that of another module: names or shapes differ")
         for name, value in self._shadow.items():
             value.copy_(state[name])
 

@@ -16,20 +16,21 @@ def grid_of(
     return freq, time
 
 
-def cut(spec: Tensor, patch: tuple[int, int], stride: tuple[int, int]) -> Tensor:
+def cut(spec: Tensor, patch: tuple[int, int], stride: tuple[int, int], fill: float = 0.0) -> Tensor:
     """Patches of a spectrogram, in the order of SSAST and AST.
 
     Args:
-        spec: `(batch, frames, bins)`; padded with zeros to one patch when it is shorter.
+        spec: `(batch, frames, bins)`; padded to one patch when it is shorter.
         patch: bins and frames of a patch.
         stride: bins and frames between the starts of patches.
+        fill: what that padding holds.
 
     Returns:
         `(batch, freq * time, pixels)`: token id `f * time + t`, frequency-major inside a patch.
     """
     short = patch[1] - spec.shape[1]
     if short > 0:
-        spec = F.pad(spec, (0, 0, 0, short))
+        spec = F.pad(spec, (0, 0, 0, short), value=fill)
     tiles = spec.transpose(1, 2).unfold(1, patch[0], stride[0]).unfold(2, patch[1], stride[1])
     batch, freq, time = tiles.shape[:3]
     return tiles.reshape(batch, freq * time, patch[0] * patch[1])

@@ -21,6 +21,7 @@ from sonoformer.spectral.blocked import Plan, log_mels
 from sonoformer.spectral.mel import Window, mel_filters, symmetric_window
 
 Padding = Literal["mask", "reference"]
+Level = Literal["keep", "equal"]
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class FbankConfig:
     """Mean of the log-mel values; normalised is (x - mean) / (2 std)."""
     std: float = 4.5689974
     """Standard deviation of the log-mel values."""
-    level: Literal["keep", "equal"] = "keep"
+    level: Level = "keep"
     """equal: every clip is brought to the same mean level (-26 dBFS) first, for recordings whose
     level tells of the recorder rather than of the sound."""
     padding: Padding = "mask"
@@ -57,8 +58,8 @@ class FbankConfig:
     loader has it, the value of a raw log-mel of 0.0, which is louder than the mean."""
 
     def __post_init__(self) -> None:
-        for name, known in (("window", get_args(Window)), ("padding", get_args(Padding))):
-            value = getattr(self, name)
+        for name, kind in (("window", Window), ("padding", Padding), ("level", Level)):
+            value, known = getattr(self, name), get_args(kind)
             if value not in known:
                 raise UserError(f"{name}: must be one of {', '.join(known)}; got {value!r}")
         for name in ("sample_rate", "n_mels", "std", "log_floor", "window_ms", "hop_ms"):

@@ -15,12 +15,14 @@ from sonoformer.data.loader import EvaluationLoader
 from sonoformer.data.manifest import Manifest
 from sonoformer.data.splits import group_index
 from sonoformer.data.views import Windows
+from sonoformer.errors import UserError
 from sonoformer.evaluation.metrics import Answers
 from sonoformer.tasks.clips import Clips
 from sonoformer.tasks.model import Model
 from sonoformer.training.devices import autocast, resolve_precision
 
 Progress = Callable[[int, int], None]
+Problem = Callable[[str, str], None]
 
 
 def score_clips(
@@ -32,8 +34,9 @@ def score_clips(
     device: torch.device | str = "cpu",
     precision: str = "fp32",
     progress: Progress | None = None,
+    problem: Problem | None = None,
 ) -> NDArray[np.float32]:
-    """Scores `(clips, classes)` in [0, 1].
+    """Scores `(clips, classes)` in [0, 1]; NaN for a clip that cannot be read.
 
     A clip longer than `seconds` is cut into windows of that length that cover it evenly; their
     scores are averaged.
@@ -46,6 +49,10 @@ def score_clips(
         device: where to compute.
         precision: fp32, bf16 or auto.
         progress: called with (windows done, windows in all).
+        problem: called with (path, reason) for each recording that cannot be read.
+
+    Raises:
+        UserError: the model gives scores that are not finite.
     """
     device = torch.device(device)
     windows = Windows(clips.source, max(1, round(seconds * model.sample_rate)))
@@ -57,10 +64,19 @@ def score_clips(
     for batch in loader:
         with autocast(kind, device):
             part = model.predict_waveforms(batch.wave, batch.lengths)
+        if not part.isfinite().all():
+            name = windows.name(int(batch.index[~part.isfinite().all(1)][0]))
+            raise UserError(
+                f"{name}: the model gives no finite score; its training diverged: load an earlier "
+                "checkpoint, or train with a lower rate"
+            )
         scores[batch.index.numpy()] = part.float().numpy()
         done += len(batch)
         if progress is not None:
             progress(done, len(windows))
+    for path, reason in loader.problems.items():
+        if problem is not None:
+            problem(path, reason)
     return windows.means(scores)
 
 
@@ -68,17 +84,19 @@ def answers_about(model: Model, clips: Clips, scores: NDArray[np.float32]) -> An
     """Scores beside what the manifest says of the clips.
 
     A label that is none of the model's classes leaves its clip unscored (single label), or is left
-    out (several labels); see `unknown_notice`.
+    out (several labels); see `unknown_notice`. A clip without scores counts as one of which nothing
+    is known.
     """
     present, known = targets(
         clips.manifest, model.classes, multi_label=not model.single, strict=False
     )
+    heard = np.isfinite(scores).all(1, keepdims=True)
     return Answers(
         classes=model.classes,
-        scores=scores,
-        targets=present > 0,
+        scores=np.where(heard, scores, np.float32(0)),
+        targets=(present > 0) & heard,
         single=model.single,
-        known=known,
+        known=known & heard,
         clips=tuple(clips.names),
         groups=group_names(clips.manifest),
         thresholds=np.asarray(model.thresholds, np.float32),
