@@ -12,8 +12,8 @@ float32 in the training process, with the random numbers of masked prediction (1
   soundfile, crops, and gives float32 to torch's own collation.
 
 Rows run in turn in each repetition, so that other work on the machine falls on all of them. What a
-worker prepared ahead is taken out before the clock starts. Figures are medians over repetitions. The
-CPU time of the process that prepares the batches tells a slow loader from a busy machine.
+worker prepared ahead is taken out before the clock starts. Figures are medians over repetitions.
+The CPU time of the process that prepares the batches tells a slow loader from a busy machine.
 """
 
 from __future__ import annotations
