@@ -27,7 +27,8 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -102,12 +103,13 @@ class Row:
     """A loader being timed.
 
     Args:
-        batches: what it gives.
+        make: starts the loader.
         count: batches a measurement.
     """
 
-    def __init__(self, batches: Iterator[Any], count: int) -> None:
+    def __init__(self, make: Callable[[], Iterator[Any]], count: int) -> None:
         before = set(multiprocessing.active_children())
+        batches = make()
         next(batches)
         workers = set(multiprocessing.active_children()) - before
         self.batches, self.count = batches, count
@@ -140,12 +142,12 @@ def run(folder: Path, files: int, repetitions: int, long: int, short: int) -> di
     packed = pack(flac[16000] + flac[48000], folder / "packed", RATE)
     packing = packed.added * WHOLE / (time.perf_counter() - began)
     rows = {
-        "packed, no worker": Row(loader(packed.cache, 0), long),
-        "packed, one worker": Row(loader(packed.cache, 1), long),
-        "flac 16 kHz, one worker": Row(loader(FileSource(flac[16000], RATE), 1), short),
-        "flac 48 kHz, one worker": Row(loader(FileSource(flac[48000], RATE), 1), short),
-        "usual, flac 16 kHz": Row(usual(flac[16000]), short),
-        "usual, flac 48 kHz": Row(usual(flac[48000]), short),
+        "packed, no worker": Row(partial(loader, packed.cache, 0), long),
+        "packed, one worker": Row(partial(loader, packed.cache, 1), long),
+        "flac 16 kHz, one worker": Row(partial(loader, FileSource(flac[16000], RATE), 1), short),
+        "flac 48 kHz, one worker": Row(partial(loader, FileSource(flac[48000], RATE), 1), short),
+        "usual, flac 16 kHz": Row(partial(usual, flac[16000]), short),
+        "usual, flac 48 kHz": Row(partial(usual, flac[48000]), short),
     }
     for _ in range(repetitions + 1):
         for row in rows.values():

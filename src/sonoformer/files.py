@@ -108,6 +108,8 @@ def inside(root: str | Path, relative: str | Path) -> Path:
         UserError: the path leaves the folder.
     """
     base = Path(root).resolve()
+    if "\0" in str(relative):
+        raise UserError(f"{str(relative)!r}: a path cannot hold a null character")
     if Path(relative).is_absolute():
         raise UserError(f"{relative}: absolute path; give it relative to {root}")
     target = (base / relative).resolve()

@@ -146,6 +146,11 @@ class Run:
             writer.writerow((str(path), reason))
         self._problems[str(path)] = reason
 
+    def forget_problems(self) -> None:
+        """Empty the list: files that an earlier part of the run skipped are looked at again."""
+        self._problems.clear()
+        (self.folder / "problems.csv").unlink(missing_ok=True)
+
     def metrics(self, values: Mapping[str, Any]) -> None:
         """Merge `values` into `metrics.json`; nested mappings are merged key by key."""
         path = self.folder / "metrics.json"

@@ -8,6 +8,7 @@ that becomes a default, no unknown key that is dropped.
 from __future__ import annotations
 
 import dataclasses
+import math
 import types
 from collections.abc import Mapping
 from pathlib import Path
@@ -80,20 +81,28 @@ def _value(hint: Any, value: Any, source: str, name: str) -> Any:
         raise UserError(f"{source}: {name} needs {len(items)} values; got {len(value)}.")
     if origin is dict and isinstance(value, Mapping):
         return {str(k): _value(arguments[1], v, source, f"{name}.{k}") for k, v in value.items()}
-    if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
-    if hint is float and isinstance(value, str):
-        # YAML 1.1 reads 1e-4 as a string, which nobody who writes a learning rate expects.
-        try:
-            return float(value)
-        except ValueError:
-            pass
+    if hint is float and not isinstance(value, bool):
+        number = _number(value)
+        if number is not None:
+            return number
     if hint is Path and isinstance(value, str):
         return Path(value)
-    if hint is Any or (isinstance(hint, type) and type(value) is hint):
+    if hint is Any or (isinstance(hint, type) and hint is not float and type(value) is hint):
         return value
     wanted = getattr(hint, "__name__", str(hint))
     raise UserError(f"{source}: {name} should be {wanted}; got {value!r}.")
+
+
+def _number(value: Any) -> float | None:
+    """A float, or nothing where `value` is none, or is not a number (NaN)."""
+    # YAML 1.1 reads 1e-4 as a string, which nobody who writes a learning rate expects.
+    if not isinstance(value, int | float | str):
+        return None
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return None if math.isnan(number) else number
 
 
 def _hints(cls: Any) -> dict[str, Any]:
@@ -137,4 +146,8 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
 
 def to_yaml(config: Any) -> str:
     """The dataclass or mapping as YAML, keys in their own order."""
-    return yaml.safe_dump(plain(config), sort_keys=False, allow_unicode=True)
+    text = yaml.safe_dump(plain(config), sort_keys=False, allow_unicode=True)
+    if "\x85" not in text:
+        return text
+    # YAML takes a bare next-line character for a line break: where there is one, all is escaped.
+    return yaml.safe_dump(plain(config), sort_keys=False)

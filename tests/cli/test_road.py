@@ -122,8 +122,23 @@ def test_evaluate_predict_embed_and_inspect(world: Path, capsys: pytest.CaptureF
         assert sonoformer("inspect", thing) == 0
 
 
+def test_a_mended_recording_is_no_longer_listed(world: Path, tmp_path: Path) -> None:
+    field, out = tmp_path / "field", tmp_path / "out"
+    write(field / "good.wav", np.full(8000, 0.1, np.float32), 8000)
+    (field / "bad.wav").write_text("no sound")
+    words = ("predict", field, "--model", world / "fine", "--out", out)
+    assert sonoformer(*words) == 0
+    assert "bad.wav" in (out / "problems.csv").read_text()
+    write(field / "bad.wav", np.full(8000, 0.1, np.float32), 8000)
+    assert sonoformer(*words) == 0
+    assert not (out / "problems.csv").exists()
+    assert pl.read_csv(out / "predictions.csv").height == 2
+
+
 def test_python_predicts_as_the_command_does(world: Path) -> None:
     table = sf.load_model(world / "fine").predict([world / "field"], window=5.0)
+    with pytest.raises(sf.UserError, match="Did you mean 'window'"):
+        sf.load_model(world / "fine").predict(world / "field", windows=5.0)
     assert table.height == 6
     assert abs(table.select("tone0", "tone1", "tone2").sum_horizontal() - 1).max() < 1e-5
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.fixture_rules import ruled, spectrograms
 from torch import Tensor
 
 from sonoformer.data.batch import Batch
@@ -34,19 +34,6 @@ SMALL = ast_config("micro", depth=2)
 
 
 # The authors' numbers -----------------------------------------------------------------------------
-
-
-def ruled(key: str, shape: tuple[int, ...], mode: str) -> Tensor:
-    """The weight that the fixtures' rule gives to the checkpoint key."""
-    seed = zlib.crc32(key.encode()) & 0xFFFFFFFF
-    n = np.random.RandomState(seed).standard_normal(shape).astype(np.float32)
-    weight = key.endswith(".weight")
-    if len(shape) == 1:
-        scale = np.float32(0.02 if mode == "std02" else 0.1)
-        return torch.from_numpy(1 + scale * n if weight else scale * n)
-    if mode == "std02":
-        return torch.from_numpy(np.float32(0.02) * n)
-    return torch.from_numpy(np.float32(1 / math.sqrt(math.prod(shape[1:])) if weight else 0.5) * n)
 
 
 def authors_model(tokens: str, mode: str, config: MspmConfig) -> tuple[Mspm, dict[str, str]]:
@@ -74,14 +61,6 @@ def authors_model(tokens: str, mode: str, config: MspmConfig) -> tuple[Mspm, dic
     return model, names
 
 
-def authors_input(tokens: str) -> Tensor:
-    seed = zlib.crc32(f"input/ssast/pretrain/{tokens}".encode()) & 0xFFFFFFFF
-    x = 0.5 * np.random.RandomState(seed).standard_normal((2, 1024, 128))
-    x += 0.5 * np.array([1, -1])[:, None, None] * (np.arange(1024)[:, None] / 1024 - 0.5)
-    x += 0.25 * (np.arange(128) / 128 - 0.5)
-    return torch.from_numpy(x.astype(np.float32))
-
-
 @pytest.mark.parametrize(
     ("tokens", "count", "mode"),
     [
@@ -97,7 +76,7 @@ def test_losses_are_the_authors(tokens: str, count: int, mode: str) -> None:
     stored = np.load(FIXTURES / f"pretrain_{tokens}_tiny_n{count}_{mode}.npz")
     config = dataclasses.replace(MspmConfig.reference(), passes=1)
     model, names = authors_model(tokens, mode, config)
-    patches = model.encoder.patches(authors_input(tokens))
+    patches = model.encoder.patches(spectrograms(f"ssast/pretrain/{tokens}", 1024))
     ids = torch.from_numpy(stored["masks"].astype(np.int64))
     mask = Mask(ids, torch.ones_like(ids, dtype=torch.bool))
 

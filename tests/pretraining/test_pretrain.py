@@ -52,6 +52,15 @@ def test_one_recording_is_trained_on_whatever_the_holdout(
     assert got.validation is None
 
 
+@pytest.mark.parametrize(("holdout", "apart"), [(0.0, 0), (0.001, 1), (0.999, 0)])
+def test_two_recordings_are_one_to_learn_from_and_one_apart(
+    sounds: Callable[..., Path], tmp_path: Path, holdout: float, apart: int
+) -> None:
+    got = ready(sounds(a=0.5, b=0.5), tmp_path, holdout=holdout)
+    assert len(got.train.dataset) == 2 - apart
+    assert (got.validation is not None) == bool(apart)
+
+
 def test_no_recording_is_on_both_sides(sounds: Callable[..., Path], tmp_path: Path) -> None:
     pool = sounds(**{f"x{n}": 2.5 for n in range(20)})
     got = ready(pool, tmp_path, holdout=0.3, holdout_most=5)

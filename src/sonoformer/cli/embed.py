@@ -70,6 +70,7 @@ def embed(
                 identity=f"{fingerprint(loaded)} {pool} {layer}",
                 progress=progress,
             )
+        run.forget_problems()  # of a run before this one; those that remain are in the report
         for path, reason in report.problems:
             run.problem(path, reason)
         table = report.table()

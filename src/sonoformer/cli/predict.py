@@ -76,15 +76,18 @@ def predict(
         began = time.monotonic()
         with progress_bar("listening", "s of sound") as progress:
             report = run_prediction(loaded, paths, settings, out / "parts", progress=progress)
+        run.forget_problems()  # of a run before this one; those that remain are in the report
         for path, reason in report.problems:
             run.problem(path, reason)
         files = _write(report, loaded, out, format, threshold, best_only)
         seconds = time.monotonic() - began
         sound = sum(report.durations.values())
+        windows = report.windows + report.resumed
+        speed = sound * report.windows / max(windows, 1) / max(seconds, 1e-9)
         run.metrics(
             {
                 "recordings": len(report.durations),
-                "windows": report.windows + report.resumed,
+                "windows": windows,
                 "resumed": report.resumed,
                 "skipped": len(report.problems),
                 "seconds_of_sound": sound,
@@ -92,8 +95,8 @@ def predict(
             }
         )
         say(
-            f"{len(report.durations)} recordings, {report.windows + report.resumed} windows "
-            f"({report.resumed} from before), {sound / max(seconds, 1e-9):.0f} times real time"
+            f"{len(report.durations)} recordings, {windows} windows ({report.resumed} from before)"
+            + (f", {speed:.0f} times real time" if report.windows else "")
         )
         for file in files:
             say(f"wrote {file}")

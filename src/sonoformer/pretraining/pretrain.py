@@ -241,12 +241,21 @@ def _weights(groups: NDArray[np.int64], balance: float) -> NDArray[np.float64] |
 
 
 def _held_out(names: list[str], config: PretrainConfig, seed: int) -> NDArray[np.bool_]:
-    """Which items are validated on: by a hash of the file, so that a file is on one side only."""
-    scores = [
-        key(seed, "holdout", int.from_bytes(hashlib.blake2b(n.encode(), digest_size=7).digest()))
-        for n in names
-    ]
-    held = np.array(scores) < config.holdout * 2**63
+    """Which items are validated on: by a hash of the file, so that a file is on one side only.
+
+    At least one is, where any were asked for; none where nothing would be left to learn from.
+    """
+    scores = np.array(
+        [
+            key(
+                seed, "holdout", int.from_bytes(hashlib.blake2b(n.encode(), digest_size=7).digest())
+            )
+            for n in names
+        ]
+    )
+    held: NDArray[np.bool_] = scores < config.holdout * 2**63
+    if config.holdout and not held.any():
+        held = scores == scores.min()
     return held if held.sum() < len(held) else np.zeros(len(held), bool)
 
 
