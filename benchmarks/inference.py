@@ -17,47 +17,24 @@ import argparse
 import json
 import statistics
 import sys
+import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
-from torch import Tensor, nn
+from torch import Tensor
 
-from sonoformer.encoders import AstEncoder, ast_config
-from sonoformer.nn.heads import ClassifierHead
 from sonoformer.nn.precision import bf16_is_fast
 from sonoformer.run import environment
 from sonoformer.spectral import FbankConfig, FrontEnd
+from sonoformer.tasks.model import Model, load_model
 
-CLASSES, SECONDS, RATE, FRAMES = 527, 10, 16000, 1024
-STRIDE = (10, 10)
-GRID = ((128 - 16) // 10 + 1, (FRAMES - 16) // 10 + 1)
+CLASSES, SECONDS, RATE = 527, 10, 16000
 EPS = 1e-6
 TARGETS = {"end to end": 1.1, "front end": 5.0, "bf16": 1.5, "logits": 5e-6}
-
-
-class Ours(nn.Module):
-    """Waveforms -> logits, padded to 1024 frames as their extractor does."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        # Their constants, their padding: zeros before normalisation, up to 1024 frames.
-        front = FbankConfig(padding="reference")
-        config = ast_config(
-            "base", front=front, stride=STRIDE, table=GRID, table_stride=STRIDE, norm_eps=EPS
-        )
-        self.encoder = AstEncoder(replace(config, positions="reference"))
-        self.head = ClassifierHead(config.dim, CLASSES, norm_eps=EPS)
-
-    def forward(self, wave: Tensor) -> Tensor:
-        spec, _ = self.encoder.front(wave)
-        padded = spec.new_full((len(spec), FRAMES, 128), self.encoder.front_end.pad_value)
-        padded[:, : spec.shape[1]] = spec
-        return self.head(self.encoder.pooled(padded, pool="cls"))
 
 
 class Theirs:
@@ -65,7 +42,7 @@ class Theirs:
 
     def __init__(self) -> None:
         self.extract = transformers.ASTFeatureExtractor()
-        config = transformers.ASTConfig(layer_norm_eps=EPS, frequency_stride=10, time_stride=10)
+        config = transformers.ASTConfig(layer_norm_eps=EPS)
         config.num_labels = CLASSES
         torch.manual_seed(0)
         self.model = transformers.ASTForAudioClassification(config).eval()
@@ -77,39 +54,12 @@ class Theirs:
         return self.model(self.features(waves)).logits
 
 
-def copy_weights(theirs: nn.Module, ours: Ours) -> None:
-    """Their parameters under our names; query, key and value become one."""
-    prefix = "audio_spectrogram_transformer."
-    state = {name.removeprefix(prefix): value for name, value in theirs.state_dict().items()}
-    simple = {
-        "embeddings.cls_token": "encoder.cls_token",
-        "embeddings.distillation_token": "encoder.dist_token",
-        "embeddings.position_embeddings": "encoder.pos_embed",
-        "embeddings.patch_embeddings.projection.weight": "encoder.patch_embed.proj.weight",
-        "embeddings.patch_embeddings.projection.bias": "encoder.patch_embed.proj.bias",
-        "layernorm.weight": "encoder.norm.weight",
-        "layernorm.bias": "encoder.norm.bias",
-        "classifier.layernorm.weight": "head.0.weight",
-        "classifier.layernorm.bias": "head.0.bias",
-        "classifier.dense.weight": "head.1.weight",
-        "classifier.dense.bias": "head.1.bias",
-    }
-    made = {new: state.pop(old) for old, new in simple.items()}
-    parts = {
-        "layernorm_before": "norm1",
-        "layernorm_after": "norm2",
-        "attention.o_proj": "attn.proj",
-        "mlp.fc1": "mlp.fc1",
-        "mlp.fc2": "mlp.fc2",
-    }
-    for number in range(len(ours.encoder.blocks)):
-        for kind in ("weight", "bias"):
-            theirs_at, ours_at = f"layers.{number}", f"encoder.blocks.{number}"
-            qkv = [state[f"{theirs_at}.attention.{x}_proj.{kind}"] for x in "qkv"]
-            made[f"{ours_at}.attn.qkv.{kind}"] = torch.cat(qkv)
-            for old, new in parts.items():
-                made[f"{ours_at}.{new}.{kind}"] = state[f"{theirs_at}.{old}.{kind}"]
-    ours.load_state_dict(made)
+def copied(theirs: Theirs) -> Model:
+    """The same model here, by the folder that transformers writes."""
+    with tempfile.TemporaryDirectory() as folder:
+        theirs.model.save_pretrained(folder)
+        theirs.extract.save_pretrained(folder)
+        return load_model(folder)
 
 
 def seconds(call: Callable[[], object]) -> float:
@@ -131,23 +81,23 @@ def measure(calls: dict[str, Callable[[], object]], repetitions: int) -> dict[st
 
 @torch.inference_mode()
 def run(repetitions: int, batches: tuple[int, ...]) -> dict[str, Any]:
-    theirs, ours = Theirs(), Ours().eval()
-    copy_weights(theirs.model, ours)
+    theirs = Theirs()
+    ours = copied(theirs)
     generator = torch.Generator().manual_seed(0)
     rows = []
     for batch in batches:
         wave = torch.randn(batch, SECONDS * RATE, generator=generator) * 0.1
         waves = [clip.numpy() for clip in wave]
         front = FrontEnd(FbankConfig(padding="reference"))
-        gap = (theirs(waves) - ours(wave)).abs().max().item()
+        gap = (theirs(waves) - ours.logits(wave)).abs().max().item()
         calls: dict[str, Callable[[], object]] = {
             "theirs": lambda waves=waves: theirs(waves),  # type: ignore[misc]
-            "ours": lambda wave=wave: ours(wave),  # type: ignore[misc]
+            "ours": lambda wave=wave: ours.logits(wave),  # type: ignore[misc]
             "their front end": lambda waves=waves: theirs.features(waves),  # type: ignore[misc]
             "our front end": lambda wave=wave, front=front: front(wave),  # type: ignore[misc]
         }
         if bf16_is_fast(torch.device("cpu")):
-            calls["ours bf16"] = lambda wave=wave: _bf16(ours, wave)  # type: ignore[misc]
+            calls["ours bf16"] = lambda wave=wave: _bf16(ours.logits, wave)  # type: ignore[misc]
             calls["theirs bf16"] = lambda waves=waves: _bf16(theirs, waves)  # type: ignore[misc]
         rows.append({"batch": batch, "logits differ by": gap, **measure(calls, repetitions)})
     return {"rows": rows, "threads": torch.get_num_threads(), "environment": environment()}

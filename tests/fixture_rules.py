@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import zlib
 
 import numpy as np
@@ -41,12 +42,33 @@ def spectrograms(name: str, frames: int) -> Tensor:
     return torch.from_numpy((0.5 * n + 0.5 * sign * time + 0.25 * bins).astype(np.float32))
 
 
-TOLERANCES = {"embedding": 2e-5, "block": 5e-5, "norm": 2e-5, "logits": 5e-6, "positions": 1e-6}
+TOLERANCES = {
+    "embedding": 2e-5,
+    "block": 5e-5,
+    "norm": 2e-5,
+    "logits": 5e-6,
+    "positions": 1e-6,
+    "prediction": 2e-5,
+    "nce": 1e-5,
+    "mse": 1e-6,
+    "gradient of the largest": 1e-5,
+}
 """Absolute; four to ten times the references' own difference between fp32 and fp64."""
 
 
-def close(ours: Tensor | np.ndarray, theirs: np.ndarray, quantity: str) -> None:
+DIFFERENCES: dict[str, dict[str, float]] = {}
+"""Largest difference of each quantity in each test so far; `pytest --differences` prints them."""
+
+
+def close(ours: Tensor | np.ndarray | float, theirs: np.ndarray | float, quantity: str) -> None:
     """Assert that two arrays agree within the tolerance of their quantity."""
     if isinstance(ours, Tensor):
-        ours = ours.detach().numpy()
+        ours = ours.detach().double().numpy()
+    note(quantity, float(np.abs(ours - theirs).max()))
     np.testing.assert_allclose(ours, theirs, atol=TOLERANCES[quantity], rtol=0)
+
+
+def note(quantity: str, difference: float) -> None:
+    """Remember a difference of the running test."""
+    found = DIFFERENCES.setdefault(os.environ["PYTEST_CURRENT_TEST"].rpartition(" ")[0], {})
+    found[quantity] = max(found.get(quantity, 0.0), difference)

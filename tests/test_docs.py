@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.published_files import pretrained_ssast, supervised_ast
 
 from sonoformer.audio import write
 from sonoformer.cli.main import main, make_app
@@ -18,7 +19,9 @@ SMALL = {
     "pretrain": ["--size", "micro", "--steps", "3", "--batch-size", "4", "--overwrite"],
     "finetune": ["--size", "micro", "--steps", "3", "--batch-size", "4", "--overwrite"],
     "evaluate": ["--overwrite", "--resamples", "100"],
-    "predict": ["--window", "1"],
+    "predict": ["--window", "1", "--overwrite"],
+    "embed": ["--window", "1", "--overwrite"],
+    "convert": ["--overwrite"],
 }
 
 
@@ -56,6 +59,10 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 part = ("train", "train", "test", "train")[number // 3]
                 rows.append(f"{name},tone{number % 3},site{number // 3},{part}")
     (root / "labels.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    pretrained_ssast(root / "SSAST-Base-Patch-400.pth", "patch", "tiny", "std02")
+    supervised_ast(root / "audioset_10_10_0.4593.pth", 1024, "std02")
+    names = "".join(f"{n},/m/{n},sound {n}\n" for n in range(527))
+    (root / "class_labels_indices.csv").write_text("index,mid,display_name\n" + names)
     write(root / "night.flac", rng.normal(0, 0.1, 48000).astype(np.float32), 16000)
     return root
 

@@ -121,6 +121,16 @@ def plain(config: Any) -> Any:
     return str(config) if isinstance(config, Path) else config
 
 
+def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested mappings laid over each other, `above` winning; neither is changed."""
+    result = dict(below)
+    for name, value in above.items():
+        under = below.get(name)
+        both = isinstance(value, Mapping) and isinstance(under, Mapping)
+        result[name] = merged(under, value) if both else value  # type: ignore[arg-type]
+    return result
+
+
 def read_yaml(path: str | Path) -> dict[str, Any]:
     """A YAML mapping, read by the safe loader.
 

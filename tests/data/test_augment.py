@@ -76,6 +76,48 @@ def test_masked_widths_are_uniform() -> None:
     assert abs(rate - rate.flip(0)).max() < 0.05
 
 
+def authors_masks(
+    spec: np.ndarray, draws: list[np.float32], freqm: int, timem: int, zero: float
+) -> np.ndarray:
+    """torchaudio's FrequencyMasking(freqm), then TimeMasking(timem), of one clip, step by step."""
+    spec = spec.copy()
+    for axis, widest, (u1, u2) in ((1, freqm, draws[:2]), (0, timem, draws[2:])):
+        value = u1 * np.float32(widest)
+        min_value = u2 * (np.float32(spec.shape[axis]) - value)
+        start, end = int(min_value), int(min_value) + int(value)
+        for cell in range(spec.shape[axis]):
+            if start <= cell < end:
+                spec[(slice(None), cell) if axis else cell] = zero
+    return spec
+
+
+@pytest.mark.parametrize(("freqm", "timem"), [(24, 96), (48, 0), (0, 48), (60, 150)])
+def test_reference_masks_are_the_authors_on_the_whole_padded_spectrogram(
+    freqm: int, timem: int
+) -> None:
+    spec, draws = spec_of(), draws_of()
+    config = AugmentConfig(freq_mask=freqm, time_mask=timem, masks="reference", mask_value=9.0)
+    lengths = torch.randint(1, 101, (64,), generator=torch.Generator().manual_seed(3))
+    got = augment_spectrogram(spec, lengths, draws, config, raw_zero=0.467)
+    for clip, before, numbers in zip(got.numpy(), spec.numpy(), draws.numpy(), strict=True):
+        expected = authors_masks(before, list(numbers[:4]), freqm, timem, np.float32(0.467))
+        np.testing.assert_array_equal(clip, expected)
+    if timem == 150:
+        assert max((clip == 0.467).all(1).sum() for clip in got) > 50  # no limit of half a clip
+
+
+def test_reference_masks_come_before_noise_and_rolling() -> None:
+    spec, draws = spec_of(), draws_of()
+    every = torch.full((64,), 100)
+    masks = {"freq_mask": 24, "time_mask": 48, "masks": "reference"}
+    masked = augment_spectrogram(spec, every, draws, AugmentConfig(**masks), 0.5)  # type: ignore[arg-type]
+    noisy = augment_spectrogram(masked, every, draws, AugmentConfig(noise=True))
+    both = AugmentConfig(**masks, noise=True)  # type: ignore[arg-type]
+    assert torch.equal(augment_spectrogram(spec, every, draws, both, 0.5), noisy)
+    with pytest.raises(UserError, match="masks"):
+        AugmentConfig(masks="outside")  # type: ignore[arg-type]
+
+
 def test_noise_is_small_positive_and_rolled_inside_the_clip() -> None:
     frames = torch.arange(100.0)[None, :, None].expand(64, 100, 8) * 10
     lengths = torch.tensor([100, 60, 20, 1] * 16)

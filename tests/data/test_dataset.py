@@ -83,14 +83,26 @@ def test_crops_reach_every_place_evenly() -> None:
     assert abs(counts - 500).max() < 90
 
 
-@pytest.mark.parametrize(("keep", "first"), [("middle", 10), ("start", 0)])
-def test_outside_training_a_clip_depends_on_its_row_alone(keep: str, first: int) -> None:
-    dataset = clips(Ramps([50, 20]), train=False, keep=keep, noise=4, augment=AUGMENT)
+@pytest.mark.parametrize(("crops", "first"), [("random", 10), ("first", 0)])
+def test_outside_training_a_clip_depends_on_its_row_alone(crops: str, first: int) -> None:
+    dataset = clips(Ramps([50, 20]), train=False, crops=crops, noise=4, augment=AUGMENT)
     one, other = dataset[Draw(0, 0, 0)], dataset[Draw(3, 17, 0)]
     assert same(one, other)
     assert one.wave.tolist() == list(range(first, first + 30))
     assert one.draws is None
     assert not np.array_equal(one.noise, dataset[Draw(0, 0, 1)].noise)  # type: ignore[arg-type]
+
+
+def test_first_crops_are_the_beginnings_of_the_clip_and_of_its_partner() -> None:
+    source, draws = Ramps([50, 300]), [Draw(e, p, 0) for e in (0, 1) for p in range(20)]
+    for draw in draws:
+        assert clips(source, crops="first")[draw].wave.tolist() == list(range(30))
+    # Two beginnings mixed rise by one a sample as each does, from 100 times the partner's share.
+    mixed = clips(source, crops="first", augment=AugmentConfig(mixup=1.0), targets=np.eye(2))
+    for item in (mixed[draw] for draw in draws):
+        assert item.targets is not None
+        ramp = (np.arange(30) + 100 * item.targets[1]) / 32768
+        np.testing.assert_allclose(item.wave, ramp, atol=1e-6)
 
 
 def test_short_clips_are_whole_and_padded_with_silence() -> None:
@@ -238,9 +250,9 @@ def test_outside_training_nothing_stands_in() -> None:
     [
         lambda: clips(Ramps([30]), targets=np.zeros((2, 1))),
         lambda: clips(Ramps([30]), known=np.ones((2, 1), bool)),
-        lambda: clips(Ramps([30]), keep="end"),
+        lambda: clips(Ramps([30]), crops="middle"),
     ],
 )
 def test_tables_that_do_not_fit_are_refused(make: Callable[[], ClipDataset]) -> None:
-    with pytest.raises(ValueError, match=r"targets|known|keep"):
+    with pytest.raises(ValueError, match=r"targets|known|crops"):
         make()

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sonoformer.data.views import Pieces, Subset
+from sonoformer.data.views import First, Pieces, Subset
 
 
 class Numbers:
@@ -34,6 +34,14 @@ def test_a_subset_shows_its_items_in_its_order() -> None:
     assert (len(part), part.lengths.tolist(), part.sample_rate) == (2, [5, 3], 10)
     assert [part.name(i) for i in range(2)] == ["item 2", "item 0"]
     assert part.read(0, 1, 3).tolist() == [8, 9, 10]
+
+
+def test_of_an_item_only_the_beginning_is_left() -> None:
+    first = First(Numbers([3, 9, 5]), 5)
+    assert (len(first), first.lengths.tolist(), first.rows.tolist()) == (3, [3, 5, 5], [0, 1, 2])
+    assert first.read(1, 0, 100).tolist() == [3, 4, 5, 6, 7]
+    assert first.read(1, 3, 100).tolist() == [6, 7]
+    assert (first.name(1), first.sample_rate) == ("item 1", 10)
 
 
 @given(st.lists(st.integers(1, 50), min_size=1, max_size=6), st.integers(1, 20))

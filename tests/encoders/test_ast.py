@@ -125,7 +125,7 @@ def test_the_mask_token_takes_the_place_of_the_embedding_alone() -> None:
     x = encoder.embed_patches(pixels, grid, replace=(mask, token))
     plain = encoder.embed_patches(pixels, grid)
     torch.testing.assert_close(x[~mask], plain[~mask])
-    torch.testing.assert_close(x[0, 5], token + encoder._positions(grid)[5])
+    torch.testing.assert_close(x[0, 5], token + encoder.position_table(grid)[5])
 
 
 def test_drop_path_is_off_in_evaluation_and_leaves_clips_out_in_training() -> None:

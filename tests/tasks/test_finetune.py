@@ -224,7 +224,7 @@ def test_without_test_clips_a_model_is_made_all_the_same(
 def test_a_fresh_encoder_keeps_only_the_shape(
     make_set: MakeSet, encoder: AstEncoder, config: Make
 ) -> None:
-    from sonoformer.tasks.turn import make_encoder
+    from sonoformer.tasks.start import make_encoder
 
     settings = config(fresh=True, stride=(4, 4), classifier=ClassifierConfig(drop_path=0.2))
     made, again = (make_encoder(encoder, settings, seed=1) for _ in range(2))

@@ -59,3 +59,33 @@ def test_known_strangers_are_left_out() -> None:
     assert (filled[0].weight == 1).all()
     with pytest.raises(UserError, match="unknown: tail"):
         assign(filled, {**given, "tail": torch.ones(1)}, "file", ignore=("head.",))
+
+
+def test_a_model_without_memory_is_checked_first_and_filled_then() -> None:
+    with torch.device("meta"):
+        huge, small = nn.Linear(1 << 30, 1 << 30), nn.Linear(3, 2)
+    with pytest.raises(UserError, match="of another shape: weight"):
+        assign(huge, {"weight": torch.ones(2, 3), "bias": torch.ones(2)}, "file")
+    assign(small, {"weight": torch.ones(2, 3), "bias": torch.ones(2)}, "file")
+    assert small(torch.ones(1, 3)).tolist() == [[4.0, 4.0]]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float8_e4m3fn])
+def test_lower_precision_is_converted(dtype: torch.dtype) -> None:
+    filled = nn.Linear(3, 2)
+    assign(filled, {"weight": torch.full((2, 3), 1.5).to(dtype), "bias": torch.ones(2)}, "file")
+    assert filled.weight.dtype == torch.float32
+    assert (filled.weight == 1.5).all()
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
+def test_values_that_are_not_finite_are_refused(bad: float) -> None:
+    given = {"weight": torch.ones(2, 3), "bias": torch.tensor([1.0, bad])}
+    with pytest.raises(UserError, match="file: values that are not finite in bias"):
+        assign(nn.Linear(3, 2), given, "file")
+
+
+def test_whole_numbers_are_no_weights() -> None:
+    given = {"weight": torch.ones(2, 3, dtype=torch.int8), "bias": torch.ones(2)}
+    with pytest.raises(UserError, match="of another kind: weight holds int8"):
+        assign(nn.Linear(3, 2), given, "file")

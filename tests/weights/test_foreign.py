@@ -45,20 +45,20 @@ def same(found: dict[str, Tensor]) -> bool:
 def test_every_wrapping_is_taken_off(content: dict, zipped: bool, tmp_path: Path) -> None:
     path = tmp_path / "weights.pth"
     torch.save(content, path, _use_new_zipfile_serialization=zipped)
-    found = read_foreign(path)
+    found = read_foreign(path).tensors
     assert same(found)
     assert not any(value.requires_grad for value in found.values())
 
 
 def test_a_prefix_on_some_names_stays(tmp_path: Path) -> None:
     torch.save({"module.a": torch.ones(1), "b": torch.ones(1)}, tmp_path / "w.pt")
-    assert read_foreign(tmp_path / "w.pt").keys() == {"module.a", "b"}
+    assert read_foreign(tmp_path / "w.pt").tensors.keys() == {"module.a", "b"}
 
 
 def test_safetensors(tmp_path: Path) -> None:
     path = tmp_path / "w.safetensors"
     save_file({f"module.{name}": value for name, value in STATE.items()}, path)
-    assert same(read_foreign(path))
+    assert same(read_foreign(path).tensors)
     path.write_bytes(path.read_bytes()[:-3])
     with pytest.raises(UserError, match="not a whole safetensors file"):
         read_foreign(path)
@@ -141,7 +141,7 @@ def test_damaged_bytes_never_give_another_error(
     path = tmp_path_factory.getbasetemp() / "damaged.pth"
     path.write_bytes(bytes(whole))
     with contextlib.suppress(UserError):
-        assert read_foreign(path)
+        assert read_foreign(path).tensors
 
 
 def test_folders_and_missing_files(tmp_path: Path) -> None:
@@ -153,4 +153,26 @@ def test_folders_and_missing_files(tmp_path: Path) -> None:
 
 def test_numbers_of_numpy_do_not_stop_a_reading(tmp_path: Path) -> None:
     torch.save({"model": STATE, "best": float(np.float64(0.5))}, tmp_path / "w.pth")
-    assert same(read_foreign(tmp_path / "w.pth"))
+    assert same(read_foreign(tmp_path / "w.pth").tensors)
+
+
+def test_what_lies_beside_the_weights_is_named(tmp_path: Path) -> None:
+    content = {"state_dict": {**STATE, "step": 3}, "optimizer": {"state": {}}, "epoch": 7}
+    torch.save(content, tmp_path / "w.pth")
+    assert read_foreign(tmp_path / "w.pth").left_out == ("optimizer", "epoch", "step")
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        torch.eye(2).to_sparse(),
+        torch.ones(2, dtype=torch.complex64),
+        torch.quantize_per_tensor(torch.ones(2), 0.1, 0, torch.qint8),
+    ],
+    ids=["sparse", "complex", "quantised"],
+)
+@pytest.mark.filterwarnings("ignore:torch.quantize")
+def test_tensors_that_no_model_has_are_refused(odd: Tensor, tmp_path: Path) -> None:
+    torch.save({**STATE, "odd": odd}, tmp_path / "w.pth")
+    with pytest.raises(UserError, match=r"w\.pth: (sparse, quantised or complex|is no checkpoint)"):
+        read_foreign(tmp_path / "w.pth")

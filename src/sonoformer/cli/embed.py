@@ -17,6 +17,7 @@ from sonoformer.inference.features import pooled_features
 from sonoformer.inference.identity import fingerprint
 from sonoformer.nn.tokens import Pooling
 from sonoformer.run import Run
+from sonoformer.spectral.fixed import refuse_unheard
 from sonoformer.training.devices import resolve_device
 
 
@@ -54,6 +55,7 @@ def embed(
     loaded = load_encoder(encoder).to(where)
     if layer is not None and not 0 <= layer < loaded.depth:
         raise UserError(f"--layer {layer}: the encoder's blocks are 0 to {loaded.depth - 1}")
+    refuse_unheard(loaded.front_end.config, settings.window, "window")
     again = Run.exists(out) and not overwrite
     options = {"encoder": str(encoder), "pool": pool, "layer": layer, "settings": settings}
     changeable = frozenset({"encoder", "pool", "layer", *Settings.__dataclass_fields__})

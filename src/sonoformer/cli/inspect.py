@@ -15,8 +15,8 @@ from sonoformer.data.columns import ColumnMap
 from sonoformer.errors import UserError
 from sonoformer.files import read_json
 
-_TABLES = (".csv", ".tsv", ".parquet", ".txt")
 _WEIGHTS = (".pth", ".pt", ".bin", ".ckpt", ".safetensors")
+_TABLES = (".csv", ".tsv", ".parquet", ".txt")
 
 
 def inspect(
@@ -36,14 +36,16 @@ def inspect(
     if path.is_dir():
         if (path / "run.json").is_file():
             _run(path)
+        elif _is_published(path):
+            _published(path)
         elif (path / "model.safetensors").is_file():
             _checkpoint(path)
         else:
             _table(path, columns, separator, root)
     elif path.suffix.lower() in _TABLES:
         _table(path, columns, separator, root)
-    elif path.suffix.lower() in _WEIGHTS:
-        _weights(path)
+    elif _is_published(path):
+        _published(path)
     else:
         _recording(path)
 
@@ -108,19 +110,32 @@ def _checkpoint(path: Path) -> None:
     _show(f"{path}: a checkpoint", facts)
 
 
-def _weights(path: Path) -> None:
-    from sonoformer.encoders.ast_keys import from_ssast
+def _is_published(path: Path) -> bool:
+    # Only looked into where a name or a file hints at weights: torch takes seconds to import.
+    if path.is_dir() and not (path / "config.json").is_file() and not any(path.glob("*.bin")):
+        return False
+    if path.is_file() and path.suffix.lower() not in _WEIGHTS:
+        return False
+    from sonoformer.encoders import is_published
+
+    return is_published(path)
+
+
+def _published(path: Path) -> None:
+    from sonoformer.cli.published import facts_of
+    from sonoformer.encoders import read_published
     from sonoformer.weights import read_foreign
 
-    tensors = read_foreign(path)
-    _show(
-        f"{path}: {len(tensors)} tensors, {sum(t.numel() for t in tensors.values()):,} weights",
-        {name: str(tuple(value.shape)) for name, value in list(tensors.items())[:12]},
-    )
     try:
-        say(f"a pretrained SSAST: {from_ssast(tensors, str(path)).config}")
+        found = read_published(path)
     except UserError as error:
+        if path.is_file():
+            tensors = read_foreign(path).tensors
+            shapes = {name: str(tuple(value.shape)) for name, value in tensors.items()}
+            _show(f"{path}: {len(shapes)} tensors", dict(list(shapes.items())[:12]))
         say(str(error))
+        return
+    _show(f"{path}: {found.kind}", facts_of(found))
 
 
 def _show(title: str, facts: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ from cyclopts.config import Dict
 import sonoformer
 from sonoformer import recipes
 from sonoformer.errors import UserError
-from sonoformer.settings import build, plain
+from sonoformer.settings import build, merged, plain
 
 
 class Verb(NamedTuple):
@@ -37,7 +37,7 @@ VERBS = {
     "pretrain": Verb(
         "sonoformer.cli.pretrain:pretrain",
         "Learn an encoder from recordings without labels.",
-        "sonoformer.pretraining.pretrain:PretrainConfig",
+        "sonoformer.pretraining.config:PretrainConfig",
     ),
     "finetune": Verb(
         "sonoformer.cli.finetune:finetune",
@@ -47,6 +47,10 @@ VERBS = {
     "evaluate": Verb("sonoformer.cli.evaluate:evaluate", "Score a model on labelled recordings."),
     "predict": Verb("sonoformer.cli.predict:predict", "Write a model's scores over recordings."),
     "embed": Verb("sonoformer.cli.embed:embed", "Write an encoder's features over recordings."),
+    "convert": Verb(
+        "sonoformer.cli.convert:convert", "Turn a published checkpoint into one of ours."
+    ),
+    "export": Verb("sonoformer.cli.export:export", "Write a model for another program."),
     "inspect": Verb(
         "sonoformer.cli.inspect:inspect", "Say what a recording, table, checkpoint or run holds."
     ),
@@ -71,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def make_app(tokens: Sequence[str] = ()) -> App:
-    """The application; a `--recipe` among `tokens` gives its verb new defaults."""
+    """The application; a `--recipe` (and `--profile`) among `tokens` gives a verb new defaults."""
     app = App(
         name="sonoformer",
         help="Learn from unlabelled sound: pretrain, adapt and use spectrogram transformers.",
@@ -84,7 +88,7 @@ def make_app(tokens: Sequence[str] = ()) -> App:
 
 
 def _recipe(tokens: Sequence[str]) -> tuple[Dict, ...]:
-    """The verb's defaults, then the recipe's options; flags override both.
+    """The verb's defaults, then the recipe's options, then its profile's; flags override all.
 
     The defaults are given in full because a flag for one field of a nested dataclass would
     otherwise reset its other fields to that dataclass's own defaults.
@@ -97,23 +101,17 @@ def _recipe(tokens: Sequence[str]) -> tuple[Dict, ...]:
     kind = getattr(import_module(module), attribute)
     mapping: dict[str, Any] = {}
     source = "the defaults"
-    if (name := _option(tokens, "--recipe")) is not None:
-        mapping, source = recipes.load(name)
-    values = plain(build(kind, _over(plain(kind()), mapping), source))
+    name, profile = _option(tokens, "--recipe"), _option(tokens, "--profile")
+    if name is not None:
+        mapping, source = recipes.load(name, profile)
+    elif profile is not None:
+        raise UserError(f"--profile {profile}: belongs to a recipe; name one by --recipe")
+    values = plain(build(kind, merged(plain(kind()), mapping), source))
     # Some nested options are flags of the verb itself: --epochs, not --train.epochs.
     for field, hint in get_type_hints(kind, include_extras=True).items():
         if any(getattr(note, "name", None) == ("*",) for note in getattr(hint, "__metadata__", ())):
             values |= values.pop(field)
     return (Dict({verb: _present(values)}, source=source),)
-
-
-def _over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-    """Nested mappings merged, `above` winning."""
-    merged = dict(below)
-    for name, value in above.items():
-        both = isinstance(value, dict) and isinstance(below.get(name), dict)
-        merged[name] = _over(below[name], value) if both else value
-    return merged
 
 
 def _present(values: dict[str, Any]) -> dict[str, Any]:

@@ -18,6 +18,13 @@ Device = Annotated[str, Parameter(help="auto, cpu, cuda, cuda:N or mps.")]
 Recipe = Annotated[
     str | None, Parameter(help="A published experiment's options by name, or a YAML file.")
 ]
+Profile = Annotated[
+    str | None,
+    Parameter(
+        help="A variant of the recipe; reference does all as the authors' program does, for "
+        "comparison with published results."
+    ),
+]
 Resume = Annotated[bool, Parameter(help="Go on with the interrupted run in --out.", negative="")]
 Overwrite = Annotated[bool, Parameter(help="Replace an earlier run in --out.", negative="")]
 DryRun = Annotated[

@@ -13,6 +13,7 @@ from sonoformer.cli.options import (
     DryRun,
     Out,
     Overwrite,
+    Profile,
     Recipe,
     Resume,
     Seed,
@@ -40,6 +41,7 @@ def pretrain(
     *,
     out: Out = Path("runs/pretrain"),
     recipe: Recipe = None,
+    profile: Profile = None,
     config: Annotated[PretrainConfig, Parameter(name="*")] = PretrainConfig(),
     init: Annotated[Path | None, Parameter(help="Checkpoint or run to continue from.")] = None,
     exclude: Exclude = [],  # noqa: B006

@@ -7,6 +7,7 @@ on spectrograms on the device. What they need at random comes with the batch (`B
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -34,14 +35,21 @@ class AugmentConfig:
     """Widest band masked, in bins (SpecAugment, one band a clip)."""
     time_mask: int = 0
     """Longest stretch masked, in frames (SpecAugment, one stretch a clip)."""
+    masks: Literal["inside", "reference"] = "inside"
+    """inside: masks stay in the clip's own frames, hide at most half of them, and hold
+    `mask_value`. reference: as in the authors' loader (torchaudio's law) on the whole padded
+    spectrogram, without that limit, holding what a log-mel of 0 becomes, which is louder than the
+    mean: +0.467 for AudioSet's constants."""
     mask_value: float = 0.0
-    """What masked cells hold after normalisation; 0 is the mean. The authors' recipes mask with 0
-    before normalisation, which is +0.467 for AudioSet's constants."""
+    """masks inside: what masked cells hold after normalisation; 0 is the mean."""
     noise: bool = False
     """Add uniform noise of random strength up to 0.1 to the normalised spectrogram, and roll it in
-    time by -10 to 9 frames (SSAST's ESC-50 and Speech Commands recipes)."""
+    time by -10 to 9 frames (SSAST's ESC-50 and Speech Commands recipes). Padding takes part only
+    where it counts as sound (`fixed_frames`)."""
 
     def __post_init__(self) -> None:
+        if self.masks not in ("inside", "reference"):
+            raise UserError(f"masks: must be inside or reference; got {self.masks!r}")
         if not 0 <= self.mixup <= 1:
             raise UserError(f"mixup: must be between 0 and 1; got {self.mixup}")
         if not self.mixup_alpha > 0:
@@ -79,20 +87,22 @@ def change_level(wave: np.ndarray, gain_db: float) -> np.ndarray:
 
 
 def augment_spectrogram(
-    spec: Tensor, lengths: Tensor, draws: Tensor, config: AugmentConfig
+    spec: Tensor, lengths: Tensor, draws: Tensor, config: AugmentConfig, raw_zero: float = 0.0
 ) -> Tensor:
     """SpecAugment, then noise and rolling, in the order of the SSAST loader (section 3.2).
 
-    Widths are U[0, widest) and places uniform, as torchaudio draws them, only that its masks never
-    reach the last cell. Unlike the authors' loader, which works on the padded spectrogram, all of
-    it stays inside the clip: padding is neither masked, nor made noisy, nor rolled into the sound;
-    and at most half of a clip's frames are masked, so that short clips do not disappear.
+    Unlike in the authors' loader, which works on the padded spectrogram, all of it stays inside the
+    clip: padding is neither masked, nor made noisy, nor rolled into the sound; and at most half of
+    a clip's frames are masked, so that short clips do not disappear. Where clips have a fixed
+    number of frames, padding counts as inside; with that and `masks` reference this is the authors'
+    augmentation.
 
     Args:
         spec: normalised `(batch, frames, bins)`.
         lengths: `(batch,)` real frames.
         draws: `(batch, DRAWS)` uniform in [0, 1).
         config: what to do.
+        raw_zero: what a log-mel of 0 becomes by normalisation, for `masks` reference.
 
     Returns:
         A new tensor of the same shape.
@@ -100,14 +110,10 @@ def augment_spectrogram(
     frames = torch.arange(spec.shape[1], device=spec.device)
     real = frames < lengths.unsqueeze(1)
     size = lengths.to(torch.float32).unsqueeze(1)
-    if config.freq_mask:
-        bins = torch.arange(spec.shape[2], device=spec.device)
-        height = torch.full_like(size, spec.shape[2])
-        band = _span(draws[:, 0:2], height.clamp_max(config.freq_mask), height, bins)
-        spec = spec.masked_fill(band.unsqueeze(1) & real.unsqueeze(2), config.mask_value)
-    if config.time_mask:
-        stretch = _span(draws[:, 2:4], (size / 2).clamp_max(config.time_mask), size, frames)
-        spec = spec.masked_fill((stretch & real).unsqueeze(2), config.mask_value)
+    if config.freq_mask or config.time_mask:
+        masks = _reference_masks if config.masks == "reference" else _masks_inside
+        value = raw_zero if config.masks == "reference" else config.mask_value
+        spec = spec.masked_fill(masks(spec, real, draws, config), value)
     if config.noise:
         noise = _noise(draws[:, 4], spec.shape[1] * spec.shape[2]).view_as(spec)
         noise *= (draws[:, 5] / 10)[:, None, None] * real.unsqueeze(2)
@@ -118,11 +124,48 @@ def augment_spectrogram(
     return spec
 
 
-def _span(draws: Tensor, widest: Tensor, size: Tensor, cells: Tensor) -> Tensor:
-    """Bool `(batch, cells)`: a stretch of width U[0, widest) at a uniform place inside `size`."""
+def _masks_inside(spec: Tensor, real: Tensor, draws: Tensor, config: AugmentConfig) -> Tensor:
+    """Which cells are masked, bool `(batch, frames, bins)`, padding never.
+
+    Widths are U[0, widest) and places uniform, as torchaudio draws them, only that its masks never
+    reach the last cell.
+    """
+    size = real.sum(1, keepdim=True).to(torch.float32)
+    height = torch.full_like(size, spec.shape[2])
+    band = _span(draws[:, 0:2], height.clamp_max(config.freq_mask), height)
+    stretch = _span(draws[:, 2:4], (size / 2).clamp_max(config.time_mask), size)
+    return _cells(spec, band, stretch) & real.unsqueeze(2)
+
+
+def _reference_masks(spec: Tensor, real: Tensor, draws: Tensor, config: AugmentConfig) -> Tensor:
+    """As `_masks_inside`, by the law of torchaudio's FrequencyMasking and TimeMasking."""
+    band = _torchaudio_span(draws[:, 0:2], config.freq_mask, spec.shape[2])
+    stretch = _torchaudio_span(draws[:, 2:4], config.time_mask, spec.shape[1])
+    return _cells(spec, band, stretch)
+
+
+_Span = tuple[Tensor, Tensor]
+
+
+def _span(draws: Tensor, widest: Tensor, size: Tensor) -> _Span:
+    """Ends `(batch, 1)` of a stretch of width U[0, widest) at a uniform place inside `size`."""
     width = (draws[:, 0:1] * widest).floor()
     start = (draws[:, 1:2] * (size - width + 1)).floor()
-    return (cells >= start) & (cells < start + width)
+    return start, start + width
+
+
+def _torchaudio_span(draws: Tensor, widest: int, size: int) -> _Span:
+    """Ends `(batch, 1)` as torchaudio draws them: the place from the width before rounding."""
+    width = draws[:, 0:1] * widest
+    start = (draws[:, 1:2] * (size - width)).trunc()
+    return start, start + width.trunc()
+
+
+def _cells(spec: Tensor, band: _Span, stretch: _Span) -> Tensor:
+    """Bool `(batch, frames, bins)`: the cells of a band of bins and of a stretch of frames."""
+    bins, frames = (torch.arange(spec.shape[axis], device=spec.device) for axis in (2, 1))
+    inside = [(at >= a) & (at < b) for at, (a, b) in ((bins, band), (frames, stretch))]
+    return inside[0].unsqueeze(1) | inside[1].unsqueeze(2)
 
 
 def _noise(draw: Tensor, count: int) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from sonoformer.errors import AudioError, UserError
 
 _TRIES = 32  # other items tried in the place of one that cannot be read
 
+Crops = Literal["random", "first"]
 _Place = tuple[int, int]
 Allocate = Callable[[tuple[int, int], torch.dtype], Tensor]
 """Makes a tensor for waveforms, of any content."""
@@ -43,8 +44,7 @@ class ClipDataset(Dataset[Item]):
 
     Args:
         source: the sound.
-        crop: longest clip in samples; longer items are cut, at a place keyed by (seed, epoch,
-            position) in training and in the middle otherwise. None keeps items whole.
+        crop: longest clip in samples; longer items are cut. None keeps items whole.
         seed: of crops, mixup and noise.
         train: crop at random and augment; an item that cannot be read is replaced by another,
             keyed like everything else, and listed in `Batch.problems`.
@@ -52,7 +52,9 @@ class ClipDataset(Dataset[Item]):
         known: bool `(items, classes)`; all known by default.
         augment: waveform augmentation and the draws for the device's.
         noise: uniform numbers a clip for the learner (`Learner.noise`).
-        keep: the part of a longer item that is kept outside training.
+        crops: where items are cut. random: at a place keyed by (seed, epoch, position) in training,
+            and in the middle otherwise; first: at their beginning always, as the authors of SSAST
+            do.
     """
 
     def __init__(
@@ -66,17 +68,17 @@ class ClipDataset(Dataset[Item]):
         known: np.ndarray | None = None,
         augment: AugmentConfig = AugmentConfig(),
         noise: int = 0,
-        keep: Literal["middle", "start"] = "middle",
+        crops: Crops = "random",
     ) -> None:
         for name, table in (("targets", targets), ("known", known)):
             if table is not None and len(table) != len(source):
                 raise ValueError(f"{len(table)} {name} for {len(source)} items")
-        if keep not in ("middle", "start"):
-            raise ValueError(f"keep is 'middle' or 'start', not {keep!r}")
+        if crops not in get_args(Crops):
+            raise ValueError(f"crops is 'random' or 'first', not {crops!r}")
         self.source, self.crop, self.seed, self.train = source, crop, seed, train
         self.targets = None if targets is None else targets.astype(np.float32)
         self.known = known
-        self.augment, self.noise, self.keep = augment, noise, keep
+        self.augment, self.noise, self.crops = augment, noise, crops
 
     def __len__(self) -> int:
         return len(self.source)
@@ -128,10 +130,10 @@ class ClipDataset(Dataset[Item]):
         if most is None or length <= most:
             return self.source.read(index, 0, length)
         spare = length - most
-        if self.train:
-            start = below(spare + 1, self.seed, stream, *place)
+        if self.crops == "first":
+            start = 0
         else:
-            start = spare // 2 if self.keep == "middle" else 0
+            start = below(spare + 1, self.seed, stream, *place) if self.train else spare // 2
         return self.source.read(index, start, most)
 
     def _augmented(

@@ -33,6 +33,34 @@ class Subset:
         return self.source.read(int(self.rows[index]), start, count)
 
 
+class First:
+    """The beginnings of items: what is past the first samples is not there.
+
+    Args:
+        source: the items.
+        samples: the most that is left of an item.
+
+    Attributes:
+        rows: `(items,)` the items' own numbers.
+    """
+
+    def __init__(self, source: ClipSource, samples: int) -> None:
+        self.source, self.sample_rate = source, source.sample_rate
+        self.rows: NDArray[np.int64] = np.arange(len(source))
+        self.lengths: np.ndarray = np.minimum(source.lengths, samples)
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def name(self, index: int) -> str:
+        """The item's recording."""
+        return self.source.name(index)
+
+    def read(self, index: int, start: int, count: int) -> np.ndarray:
+        """As `ClipSource.read`, no further than the item's new end."""
+        return self.source.read(index, start, min(count, int(self.lengths[index]) - start))
+
+
 class Windows:
     """Items longer than a window as several windows, evenly spread; shorter ones as they are.
 

@@ -21,8 +21,11 @@ from sonoformer.nn.patches import PatchEmbed, cut, grid_of, valid_patches
 from sonoformer.nn.positions import by_reference, by_seconds
 from sonoformer.nn.tokens import Patches, Pooling, Tokens
 from sonoformer.spectral import FbankConfig, FrontEnd
+from sonoformer.spectral.fixed import refuse_unheard
 
 Positions = Literal["seconds", "reference"]
+_LARGEST = {"dim": 2**16, "depth": 2**10, "heads": 2**10}
+"""Sizes that no file may ask for more than, however it is damaged."""
 
 
 @dataclass(frozen=True)
@@ -57,12 +60,30 @@ class AstConfig:
     """The filterbank and its normalisation."""
 
     def __post_init__(self) -> None:
-        if min(self.dim, self.depth, self.heads, *self.patch, *self.stride, *self.table) < 1:
-            raise UserError("dim, depth, heads, patch, stride and table must all be at least 1")
+        if (
+            min(
+                self.dim,
+                self.depth,
+                self.heads,
+                *self.patch,
+                *self.stride,
+                *self.table,
+                *self.table_stride,
+            )
+            < 1
+        ):
+            raise UserError(
+                "dim, depth, heads, patch, stride, table and table_stride must all be at least 1"
+            )
+        for name, most in _LARGEST.items():
+            if getattr(self, name) > most:
+                raise UserError(f"{name}: must be at most {most}; got {getattr(self, name)}")
+        if max(*self.patch, *self.stride, *self.table, *self.table_stride) > 2**20:
+            raise UserError("patch, stride and table must be at most 2^20 on each axis")
         if self.dim % self.heads:
             raise UserError(f"heads: {self.heads} does not divide the width {self.dim}")
-        if not 0 < self.mlp_ratio < math.inf or round(self.dim * self.mlp_ratio) < 1:
-            raise UserError(f"mlp_ratio: must be above 0 and finite; got {self.mlp_ratio}")
+        if not 0 < self.mlp_ratio <= 1024 or round(self.dim * self.mlp_ratio) < 1:
+            raise UserError(f"mlp_ratio: must be above 0 and at most 1024; got {self.mlp_ratio}")
         if not 0 < self.norm_eps < math.inf:
             raise UserError(f"norm_eps: must be above 0 and finite; got {self.norm_eps}")
         if self.positions not in get_args(Positions):
@@ -126,7 +147,7 @@ class AstEncoder(nn.Module):
             self.dist_token = nn.Parameter(torch.zeros(1, 1, config.dim))
         cells = config.table[0] * config.table[1]
         self.pos_embed = nn.Parameter(torch.zeros(1, config.prefix + cells, config.dim))
-        rates = torch.linspace(0, config.drop_path, config.depth).tolist()
+        rates = [config.drop_path * i / max(1, config.depth - 1) for i in range(config.depth)]
         self.blocks = nn.ModuleList(
             Block(config.dim, config.heads, config.mlp_ratio, rate, config.norm_eps)
             for rate in rates
@@ -188,8 +209,16 @@ class AstEncoder(nn.Module):
         if replace is not None:
             mask, token = replace
             x = torch.where(mask.unsqueeze(-1), token.to(x.dtype), x)
-        position = self._positions(grid)
+        position = self.position_table(grid)
         return x + (position if index is None else position[index])
+
+    def position_table(self, grid: tuple[int, int]) -> Tensor:
+        """Positions of the tokens of a grid `(freq, time)`, without the prefix: `(tokens, dim)`."""
+        config = self.config
+        table = self.pos_embed[0, config.prefix :].T.reshape(config.dim, *config.table)
+        if config.positions == "reference":
+            return by_reference(table, grid)
+        return by_seconds(table, grid, config.stride, config.table_stride)
 
     def encode(
         self,
@@ -257,6 +286,7 @@ class AstEncoder(nn.Module):
         pool: Pooling = "mean",
     ) -> Tensor:
         """`(windows, dim)` features of a waveform or a recording; see `encoders.embedding`."""
+        refuse_unheard(self.config.front, window, "window")
         return embed(self, audio, window, hop, pool, self.pos_embed.device)
 
     def _begin(self, x: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor | None]:
@@ -269,13 +299,6 @@ class AstEncoder(nn.Module):
         if self.config.prefix == 2:
             tokens.append(self.dist_token)
         return torch.cat(tokens, 1) + self.pos_embed[:, : self.config.prefix]
-
-    def _positions(self, grid: tuple[int, int]) -> Tensor:
-        config = self.config
-        table = self.pos_embed[0, config.prefix :].T.reshape(config.dim, *config.table)
-        if config.positions == "reference":
-            return by_reference(table, grid)
-        return by_seconds(table, grid, config.stride, config.table_stride)
 
     def _mask(self, valid: Tensor | None) -> Tensor | None:
         # Looking at the mask costs a synchronisation on a device, and nothing on a CPU.

@@ -1,12 +1,15 @@
-"""The same weights under another configuration: strides, statistics, stochastic depth."""
+"""The same weights under another configuration: strides, statistics, size of the table."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from typing import Any
 
-from sonoformer.encoders.ast import AstEncoder
+import torch
+
+from sonoformer.encoders.ast import AstEncoder, Positions
 from sonoformer.errors import UserError
+from sonoformer.nn.positions import by_reference, resampled
 
 
 def with_config(encoder: AstEncoder, **changes: Any) -> AstEncoder:
@@ -32,3 +35,37 @@ def with_stride(encoder: AstEncoder, stride: tuple[int, int]) -> AstEncoder:
 def with_statistics(encoder: AstEncoder, mean: float, std: float) -> AstEncoder:
     """Another mean and standard deviation of the log-mel values."""
     return with_config(encoder, front=replace(encoder.config.front, mean=mean, std=std))
+
+
+def with_table(
+    encoder: AstEncoder,
+    grid: tuple[int, int],
+    stride: tuple[int, int] | None = None,
+    rule: Positions = "seconds",
+) -> AstEncoder:
+    """A new encoder whose learned table of positions has a cell for each token of `grid`.
+
+    So that positions can be learned at a new length or stride. With other grids than this one the
+    table is read as before, by the encoder's own rule (`AstConfig.positions`).
+
+    Args:
+        encoder: the weights; left as they are.
+        grid: counts `(freq, time)` of the new table.
+        stride: bins and frames from one patch to the next, of the table and of the new encoder;
+            the encoder's if absent.
+        rule: how the new cells begin. seconds: with the position of their own Hz and seconds, or
+            along an axis longer than the old table's with the old table stretched; reference: with
+            what the authors' program makes of the old table (see `nn.positions`).
+    """
+    config = encoder.config
+    stride = config.stride if stride is None else stride
+    old = encoder.pos_embed.detach()
+    table = old[0, config.prefix :].T.reshape(config.dim, *config.table)
+    if rule == "reference":
+        cells = by_reference(table, grid)
+    else:
+        cells = resampled(table, grid, stride, config.table_stride).flatten(1).T
+    made = AstEncoder(replace(config, stride=stride, table=grid, table_stride=stride))
+    positions = torch.cat([old[:, : config.prefix], cells.unsqueeze(0)], 1)
+    made.load_state_dict({**encoder.state_dict(), "pos_embed": positions})
+    return made.to(old.device).train(encoder.training)

@@ -6,19 +6,23 @@ names, so that an encoder can be taken out of any checkpoint.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import torch
 from torch import Tensor, nn
 
 from sonoformer.encoders.ast import AstConfig, AstEncoder
 from sonoformer.errors import UserError, nearest
 from sonoformer.settings import build, plain
+from sonoformer.spectral import FrontEnd
 from sonoformer.weights import assign, is_checkpoint, load_checkpoint, save_checkpoint
 
 ENCODERS: dict[str, tuple[type, type]] = {"ast": (AstConfig, AstEncoder)}
 """Name -> (configuration, encoder)."""
 
+_E = TypeVar("_E", bound=nn.Module)
 _PLACES = ("", "model")
 """Where a checkpoint lies in a folder that is named: the folder itself, or a run's model."""
 
@@ -73,19 +77,33 @@ def read_encoder(path: str | Path) -> tuple[nn.Module, dict[str, Tensor], dict[s
     name = str(entry.get("name")) if isinstance(entry, dict) else ""
     if not isinstance(entry, dict) or name not in ENCODERS:
         raise UserError(f"{folder}: unknown encoder {name!r}.{nearest(name, ENCODERS)}")
-    encoder = build_encoder(name, entry.get("config", {}), f"{folder}/config.json")
     own = {
         key.removeprefix("encoder."): value
         for key, value in tensors.items()
         if key.startswith("encoder.")
     }
-    assign(encoder, own, str(folder))
+    kind, encoder_class = ENCODERS[name]
+    options: Any = build(kind, entry.get("config", {}), f"{folder}/config.json")
+    encoder = filled(encoder_class, options, own, str(folder))
     rest = {key: value for key, value in tensors.items() if not key.startswith("encoder.")}
     return encoder, rest, config
 
 
-def build_encoder(name: str, config: dict[str, Any], source: str) -> nn.Module:
-    """A fresh encoder of `ENCODERS` from plain configuration values."""
-    kind, encoder = ENCODERS[name]
-    made: nn.Module = encoder(build(kind, config, source))
-    return made
+def filled(kind: Callable[[Any], _E], config: Any, tensors: dict[str, Tensor], source: str) -> _E:
+    """An encoder with the given weights; nothing is drawn at random to be overwritten.
+
+    Args:
+        kind: class of the encoder.
+        config: its configuration.
+        tensors: its weights by name.
+        source: where they come from, for messages.
+
+    Raises:
+        UserError: the tensors do not fit the configuration; no memory was taken for it.
+    """
+    with torch.device("meta"):
+        encoder = kind(config)
+    assign(encoder, tensors, source)
+    # Its tables are no weights; the memory given to them holds nothing yet.
+    encoder.front_end = FrontEnd(config.front)
+    return encoder

@@ -1,29 +1,43 @@
-"""`load_encoder`: from a folder of ours or a published weights file to an encoder."""
+"""`load_encoder`: from a folder of ours or a published checkpoint to an encoder."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from sonoformer.encoders.ast import AstEncoder
-from sonoformer.encoders.ast_keys import from_ssast
 from sonoformer.encoders.checkpoint import read_encoder
-from sonoformer.weights import assign, read_foreign
+from sonoformer.encoders.foreign import is_published, read_published
+from sonoformer.encoders.published import Hints
+from sonoformer.errors import UserError
+from sonoformer.settings import build
 
-_WEIGHTS = (".pth", ".pt", ".bin", ".ckpt", ".safetensors")
 
+def load_encoder(path: str | Path, **hints: Any) -> AstEncoder:
+    """An encoder in evaluation mode.
 
-def load_encoder(path: str | Path) -> AstEncoder:
-    """An encoder in eval mode from a run, a checkpoint folder, or SSAST's pretraining weights.
+    Args:
+        path: a run or checkpoint folder of ours; a weights file of the SSAST or AST programs, of
+            DeiT; or a folder of transformers.
+        hints: what a published checkpoint does not say: `stride`, `statistics`, `profile`; see
+            `encoders.published.Hints`.
 
     Raises:
-        UserError: nothing there, or nothing that fits; see `read_encoder` and `from_ssast`.
+        UserError: nothing there, or nothing that fits; see `read_encoder` and `read_published`.
     """
-    path = Path(path)
-    if path.suffix in _WEIGHTS and not path.is_dir():
-        found = from_ssast(read_foreign(path), str(path))
-        encoder = AstEncoder(found.config)
-        assign(encoder, found.encoder, str(path))
-    else:
-        encoder = cast(AstEncoder, read_encoder(path)[0])
-    return encoder.eval()
+    given = read_hints(path, hints)
+    if is_published(path):
+        return read_published(path, given).make_encoder(given.profile)
+    return cast(AstEncoder, read_encoder(path)[0]).eval()
+
+
+def read_hints(path: str | Path, hints: dict[str, Any]) -> Hints:
+    """The hints, checked; a checkpoint of ours needs none.
+
+    Raises:
+        UserError: an unknown hint or value, or any for a checkpoint of ours.
+    """
+    found: Hints = build(Hints, hints, "hints")
+    if found.given and not is_published(path):
+        raise UserError(f"{', '.join(found.given)}: {path} says itself what these are")
+    return found

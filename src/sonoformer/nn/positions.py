@@ -41,6 +41,42 @@ def _weights(count: int, cells: int, scale: float, like: Tensor) -> Tensor:
     return (1 - (place - cell).abs()).clamp_min(0).to(like.dtype)
 
 
+def resampled(
+    table: Tensor, grid: tuple[int, int], stride: tuple[int, int], table_stride: tuple[int, int]
+) -> Tensor:
+    """A table to go on learning with at another grid and stride.
+
+    Along an axis whose old span holds the new one, places keep their Hz or seconds (`by_seconds`).
+    Along one that it does not, the table is stretched, as AST and SSAST do: by seconds, all tokens
+    past the old end would begin with the same position.
+
+    Args:
+        table: `(dim, freq, time)` learned at `table_stride`.
+        grid: counts `(freq, time)` wanted.
+        stride: bins and frames between the new cells.
+        table_stride: bins and frames between the table's cells.
+
+    Returns:
+        `(dim, *grid)`.
+    """
+    counts, steps = list(grid), list(stride)
+    for axis, cells in enumerate(table.shape[1:]):
+        if not covers(cells, table_stride[axis], grid[axis], stride[axis]):
+            counts[axis], steps[axis] = cells, table_stride[axis]
+    part = by_seconds(table, (counts[0], counts[1]), (steps[0], steps[1]), table_stride)
+    return stretched(part.T.reshape(len(table), *counts), *grid)
+
+
+def covers(cells: int, table_stride: int, count: int, stride: int) -> bool:
+    """Whether `count` tokens every `stride` lie within a table of `cells` every `table_stride`.
+
+    The last token, and no other, may lie past the last cell, by less than a cell: it then gets that
+    cell's position for its own.
+    """
+    last = (cells - 1) * table_stride
+    return (count - 1) * stride < last + table_stride and (count - 2) * stride <= last
+
+
 def by_reference(table: Tensor, grid: tuple[int, int]) -> Tensor:
     """Positions by the rule of AST and SSAST (`reference`).
 
@@ -62,16 +98,17 @@ def by_reference(table: Tensor, grid: tuple[int, int]) -> Tensor:
         first = table.shape[2] // 2 - time // 2
         table = table[:, :, first : first + time]
     else:
-        table = _stretch(table, table.shape[1], time)
+        table = stretched(table, table.shape[1], time)
     if freq < table.shape[1]:
         first = table.shape[1] // 2 - freq // 2
         table = table[:, first : first + freq]
     else:
-        table = _stretch(table, freq, time)
+        table = stretched(table, freq, time)
     return table.reshape(table.shape[0], -1).T
 
 
-def _stretch(table: Tensor, freq: int, time: int) -> Tensor:
+def stretched(table: Tensor, freq: int, time: int) -> Tensor:
+    """A table `(dim, freq, time)` stretched or squeezed bilinearly to another grid, end to end."""
     if table.shape[1:] == (freq, time):
         return table
     grid = F.interpolate(table.unsqueeze(0), (freq, time), mode="bilinear", align_corners=False)

@@ -8,29 +8,27 @@ from typing import cast
 
 from torch import Tensor
 
-from sonoformer.encoders import AstEncoder
-from sonoformer.encoders.ast_keys import from_ssast
-from sonoformer.encoders.checkpoint import read_encoder
-from sonoformer.weights import assign, read_foreign
+from sonoformer.encoders import AstEncoder, Hints, is_published, read_encoder, read_published
 
 _OBJECTIVE = "objective."
 
 
-def starting_point(path: str | Path) -> tuple[AstEncoder, dict[str, Tensor]]:
+def starting_point(
+    path: str | Path, hints: Hints = Hints()
+) -> tuple[AstEncoder, dict[str, Tensor]]:
     """The encoder of a checkpoint, and the objective's tensors under the names of `Mspm`.
 
     Args:
-        path: a run, a checkpoint folder, or the file of a published SSAST pretraining.
+        path: a run, a checkpoint folder, or any published AST (see `read_published`); only that of
+            an SSAST pretraining has tensors of an objective.
+        hints: what a published file does not say.
 
     Raises:
         UserError: nothing there, or nothing that fits.
     """
-    path = Path(path)
-    if path.is_file():
-        found = from_ssast(read_foreign(path), str(path))
-        published = AstEncoder(found.config)
-        assign(published, found.encoder, str(path))
-        return published, objective_of_ssast(found.pretext)
+    if is_published(path):
+        found = read_published(path, hints)
+        return found.make_encoder("default"), objective_of_ssast(found.pretext)
     encoder, rest, _ = read_encoder(path)
     own = {
         name.removeprefix(_OBJECTIVE): value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sonoformer.spectral.kaldi import FbankConfig, KaldiFbank
@@ -16,7 +17,9 @@ class FrontEnd(nn.Module):
     def __init__(self, config: FbankConfig = FbankConfig()) -> None:
         super().__init__()
         self.config = config
-        self.fbank = KaldiFbank(config)
+        # Made here also where a model is laid out without memory (torch's meta device).
+        with torch.device("cpu"):
+            self.fbank = KaldiFbank(config)
 
     def frames(self, samples: int) -> int:
         """Frames of a clip of `samples` samples."""
@@ -25,19 +28,30 @@ class FrontEnd(nn.Module):
     def forward(self, wave: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """`(batch, samples)`, lengths in samples -> `(batch, frames, bins)`, lengths in frames.
 
-        Frames past a clip's length hold `pad_value`.
+        Frames past a clip's length hold `pad_value`. With `fixed_frames` every clip has that many:
+        the first ones of longer clips, and padding that counts as sound behind shorter ones.
         """
         config = self.config
         if config.level == "equal":
             wave = equal_level(wave, lengths)
         spec, frames = self.fbank.scaled(wave, lengths, config.mean, 1 / (2 * config.std))
+        if config.fixed_frames is not None:
+            return self._fixed(spec, frames, config.fixed_frames)
         if lengths is None:
             return spec, frames
+        return self._padded(spec, frames), frames
+
+    def _fixed(self, spec: Tensor, frames: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        spec = self._padded(spec[:, :count], frames)
+        spec = F.pad(spec, (0, 0, 0, count - spec.shape[1]), value=self.pad_value)
+        return spec, torch.full_like(frames, count)
+
+    def _padded(self, spec: Tensor, frames: Tensor) -> Tensor:
         past = torch.arange(spec.shape[1], device=spec.device) >= frames.unsqueeze(1)
         # Looking at the mask costs a synchronisation on a device, and nothing on a CPU.
         if past.device.type != "cpu" or bool(past.any()):
             spec = spec.masked_fill(past.unsqueeze(-1), self.pad_value)
-        return spec, frames
+        return spec
 
     def raw(self, wave: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """As `forward` before normalisation: what statistics are measured on."""
@@ -48,8 +62,12 @@ class FrontEnd(nn.Module):
     @property
     def pad_value(self) -> float:
         """What a frame that is no sound holds after normalisation."""
-        config = self.config
-        return 0.0 if config.padding == "mask" else -config.mean / (2 * config.std)
+        return 0.0 if self.config.padding == "mask" else self.raw_zero
+
+    @property
+    def raw_zero(self) -> float:
+        """What a raw log-mel of 0.0 becomes: the authors' padding, and what they mask with."""
+        return -self.config.mean / (2 * self.config.std)
 
 
 def equal_level(wave: Tensor, lengths: Tensor | None = None) -> Tensor:

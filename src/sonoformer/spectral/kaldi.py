@@ -22,6 +22,7 @@ from sonoformer.spectral.mel import Window, mel_filters, symmetric_window
 
 Padding = Literal["mask", "reference"]
 Level = Literal["keep", "equal"]
+_LARGEST_TABLE = 2**25  # of filters, in cells
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,9 @@ class FbankConfig:
     padding: Padding = "mask"
     """What frames past a clip's end hold after normalisation: 0 (the mean), or, as the authors'
     loader has it, the value of a raw log-mel of 0.0, which is louder than the mean."""
+    fixed_frames: int | None = None
+    """Pad or cut every clip to this many frames and take padding for sound, as AST, SSAST and
+    transformers do; if absent, clips keep their lengths and padding is never attended to."""
 
     def __post_init__(self) -> None:
         for name, kind in (("window", Window), ("padding", Padding), ("level", Level)):
@@ -73,6 +77,14 @@ class FbankConfig:
             raise UserError(
                 f"window_ms, hop_ms: {self.window_ms} and {self.hop_ms} ms are less than a sample "
                 f"at {self.sample_rate} Hz"
+            )
+        if self.n_mels * self.n_fft > _LARGEST_TABLE:
+            raise UserError(
+                f"n_mels, window_ms: {self.n_mels} filters over {self.n_fft} samples are too many"
+            )
+        if self.fixed_frames is not None and not 1 <= self.fixed_frames <= 10**6:
+            raise UserError(
+                f"fixed_frames: must lie within 1 to a million; got {self.fixed_frames}"
             )
         if not 0 <= self.low_hz < self.top_hz <= self.sample_rate / 2:
             raise UserError(
@@ -101,7 +113,9 @@ class FbankConfig:
         return self.sample_rate / 2 if self.high_hz is None else self.high_hz
 
     def frames(self, samples: int) -> int:
-        """Frames of a clip: those that fit, and at least one."""
+        """Frames of a clip: those that fit, and at least one; or as many as are fixed."""
+        if self.fixed_frames is not None:
+            return self.fixed_frames
         return max(1, 1 + (samples - self.window_length) // self.hop_length)
 
 

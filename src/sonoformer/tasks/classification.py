@@ -195,7 +195,8 @@ class Classifier(Learner):
         spec, frames = self.encoder.front(batch.wave, batch.lengths)  # type: ignore[operator]
         if self.training and self.augment.on_spectrogram:
             assert batch.draws is not None
-            spec = augment_spectrogram(spec, frames, batch.draws, self.augment)
+            zero = self.encoder.front_end.raw_zero  # type: ignore[union-attr]
+            spec = augment_spectrogram(spec, frames, batch.draws, self.augment, zero)  # type: ignore[arg-type]
         return self.model.logits(spec, frames)
 
     def _loss(self, logits: Tensor, batch: Batch, *, plain: bool = False) -> Tensor:

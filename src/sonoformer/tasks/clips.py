@@ -14,7 +14,7 @@ from sonoformer.data.cache import pack
 from sonoformer.data.manifest import Manifest
 from sonoformer.data.pool import probe_all
 from sonoformer.data.sources import ClipSource, FileSource, Stretch
-from sonoformer.data.views import Subset
+from sonoformer.data.views import First, Subset
 from sonoformer.errors import UserError
 
 Progress = Callable[[int, int], None]
@@ -43,6 +43,11 @@ class Clips:
     def where(self, keep: NDArray[np.bool_]) -> Clips:
         """The rows for which `keep` holds."""
         return self.take(np.flatnonzero(keep))
+
+    def first(self, seconds: float) -> Clips:
+        """All rows, each with no more than its first seconds."""
+        samples = max(1, round(seconds * self.source.sample_rate))
+        return Clips(self.manifest, First(self.source, samples))
 
     @property
     def names(self) -> list[str]:

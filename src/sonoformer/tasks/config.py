@@ -53,6 +53,18 @@ class FinetuneConfig:
     stride: tuple[int, int] | None = None
     """Bins and frames from one patch to the next; the checkpoint's if absent. Smaller strides cost
     more time and usually gain accuracy."""
+    positions: Literal["checkpoint", "seconds", "reference"] = "checkpoint"
+    """How positions learned on one grid are read on another. seconds: by the token's own place;
+    reference: by the authors' rule, which cuts the middle of the table out or stretches it whatever
+    the stride; with `fixed_frames` a table of the new size is then learned, as theirs is.
+    checkpoint: as the checkpoint has it."""
+    padding: Literal["checkpoint", "mask", "reference"] = "checkpoint"
+    """What frames past a clip's end hold: mask, the mean; reference, as in the authors' loader, a
+    log-mel of 0, which is louder. It is heard only with `fixed_frames`, and by clips shorter than a
+    patch."""
+    fixed_frames: int | None = None
+    """Pad or cut every clip to this many frames and take padding for sound, as the authors do; 0
+    lets clips keep their lengths; as the checkpoint has it if absent."""
     level: Literal["checkpoint", "keep", "equal"] = "checkpoint"
     """equal: bring every clip to the same level, where loudness tells of the recorder and not of
     the class; keep: leave it; checkpoint: as the checkpoint has it."""
@@ -60,8 +72,11 @@ class FinetuneConfig:
     """Normalisation of the spectrograms: the checkpoint's, measured on the training clips, or the
     SSAST authors' constants for a data set. auto: measured if there is no checkpoint."""
     seconds: float = 10.0
-    """Longest stretch the model sees at once: longer clips are cropped at random in training, and
-    scored in windows whose scores are averaged."""
+    """Longest stretch the model sees at once; see `crops` for longer clips."""
+    crops: Literal["random", "first"] = "random"
+    """random: longer clips are cropped at random in training, and scored in windows whose scores
+    are averaged; first: only their first `seconds` are heard, in training, validation and test, as
+    in the authors' loader."""
     sampling: Literal["uniform", "balanced"] = "uniform"
     """balanced: clips of rare classes come more often (PSLA, Gong et al. 2021)."""
     resamples: int = 1000
@@ -89,6 +104,10 @@ class FinetuneConfig:
             )
         if self.seconds <= 0:
             raise UserError(f"seconds: must be above 0; got {self.seconds}.")
+        if self.fixed_frames is not None and not 0 <= self.fixed_frames <= 10**6:
+            raise UserError(
+                f"fixed_frames: must lie within 0 (none) to a million; got {self.fixed_frames}."
+            )
         if self.resamples < 100:
             raise UserError(f"resamples: must be at least 100; got {self.resamples}.")
         if self.stride is not None and min(self.stride) < 1:

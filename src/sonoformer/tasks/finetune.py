@@ -26,14 +26,8 @@ from sonoformer.tasks.clips import Clips, by_label, open_clips
 from sonoformer.tasks.config import FinetuneConfig
 from sonoformer.tasks.outcome import headline, write_outcome, write_summary
 from sonoformer.tasks.scoring import answers_about, score_clips, unknown_notice
-from sonoformer.tasks.turn import (
-    Init,
-    clip_features,
-    make_encoder,
-    prepare,
-    probe_turn,
-    train_turn,
-)
+from sonoformer.tasks.start import Init, make_encoder
+from sonoformer.tasks.turn import clip_features, prepare, probe_turn, train_turn
 from sonoformer.tasks.turns import Task, Turn, check, divide, fingerprint, task_of, turns
 from sonoformer.training.cost import Estimate, estimate
 from sonoformer.training.devices import resolve_device
@@ -230,7 +224,7 @@ def _train(
         if scores is None:
             scores = score_clips(
                 trained.model,
-                test,
+                test.first(config.seconds) if config.crops == "first" else test,
                 seconds=config.seconds,
                 batch_size=2 * config.train.batch_size,
                 device=resolve_device(job.device),

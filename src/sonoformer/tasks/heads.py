@@ -30,10 +30,14 @@ class HeadConfig:
     """Exactly one class a clip."""
     softmax: bool = True
     """Scores sum to 1 over the classes; else each class has its own sigmoid."""
+    norm_eps: float = 1e-5
+    """norm_linear: epsilon of its norm; 1e-5 in the AST and SSAST programs."""
 
     def __post_init__(self) -> None:
         if self.kind == "weighted" and (self.layers is not None or self.pool != "mean"):
             raise UserError("layers, pool: the weighted head takes all blocks and all tokens.")
+        if not 0 < self.norm_eps < 1:
+            raise UserError(f"norm_eps: must be above 0 and below 1; got {self.norm_eps}.")
 
 
 class PooledHead(nn.Module):
@@ -90,8 +94,9 @@ def build_head(encoder: nn.Module, classes: int, config: HeadConfig) -> nn.Modul
     if config.kind == "weighted":
         return WeightedHead(depth, int(encoder.dim), classes)  # type: ignore[arg-type]
     dim = pooled_width(encoder, config.pool, config.layers)
-    network = nn.Linear(dim, classes) if config.kind == "linear" else ClassifierHead(dim, classes)
-    return PooledHead(network, config.pool)
+    if config.kind == "linear":
+        return PooledHead(nn.Linear(dim, classes), config.pool)
+    return PooledHead(ClassifierHead(dim, classes, config.norm_eps), config.pool)
 
 
 def pooled_width(encoder: nn.Module, pool: Pooling, layers: Sequence[int] | None) -> int:

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import polars as pl
 import torch
 from torch import Tensor, nn
 
-from sonoformer.encoders import read_encoder, save_encoder
+from sonoformer.encoders import (
+    AstEncoder,
+    is_published,
+    read_encoder,
+    read_hints,
+    read_published,
+    save_encoder,
+)
+from sonoformer.encoders.published import Profile, Published
 from sonoformer.errors import UserError
 from sonoformer.files import read_json
 from sonoformer.settings import build, plain
+from sonoformer.spectral import FbankConfig
 from sonoformer.tasks.heads import HeadConfig, PooledHead, build_head, wanted_layers
 from sonoformer.weights import assign, is_checkpoint
 
@@ -45,6 +55,11 @@ class Model(nn.Module):
     def sample_rate(self) -> int:
         """Hz of the waveforms that it takes."""
         return int(self.encoder.sample_rate)  # type: ignore[arg-type]
+
+    @property
+    def front(self) -> FbankConfig:
+        """How it hears."""
+        return cast(AstEncoder, self.encoder).front_end.config
 
     @property
     def single(self) -> bool:
@@ -122,12 +137,22 @@ class Model(nn.Module):
         return save_encoder(self.encoder, folder, card, extra=extra, tensors=tensors)
 
 
-def load_model(path: str | Path, device: torch.device | str = "cpu") -> Model:
-    """The classifier in a checkpoint folder, or in a run of `finetune`; in evaluation mode.
+def load_model(path: str | Path, device: torch.device | str = "cpu", **hints: Any) -> Model:
+    """The classifier in a checkpoint folder, in a run of `finetune`, or in a published checkpoint
+    (a file of the AST or SSAST programs, or a folder of transformers); in evaluation mode.
+
+    Args:
+        path: the checkpoint.
+        device: where to put it.
+        hints: what a published file does not say: `stride`, `pool`, `task`, `statistics`,
+            `classes`, `profile`; see `encoders.published.Hints`.
 
     Raises:
         UserError: there is none, or its files are damaged or do not fit each other.
     """
+    given = read_hints(path, hints)
+    if is_published(path):
+        return published_model(read_published(path, given), given.profile).to(device)
     folder = model_folder(path)
     encoder, rest, config = read_encoder(folder)
     if "head" not in config or not config.get("classes"):
@@ -137,14 +162,58 @@ def load_model(path: str | Path, device: torch.device | str = "cpu") -> Model:
         )
     source = f"{folder}/config.json"
     head = build(HeadConfig, config["head"], source)
-    model = Model(encoder, config["classes"], head, config.get("thresholds"))
-    if len(model.thresholds) != len(model.classes):
-        raise UserError(
-            f"{source}: {len(model.thresholds)} thresholds for {len(model.classes)} classes"
-        )
+    classes, thresholds = _lists(config, source)
     own = {name.removeprefix("head."): value for name, value in rest.items()}
-    assign(model.head, own, str(folder))
-    return model.to(device).eval()
+    return _assembled(encoder, classes, head, thresholds, own, str(folder)).to(device)
+
+
+def published_model(found: Published, profile: Profile = "auto") -> Model:
+    """The classifier of a published checkpoint, in evaluation mode.
+
+    Raises:
+        UserError: it has none, or hints are missing that its file does not make up for.
+    """
+    head = found.classifier()
+    assert head.pool is not None
+    assert head.single is not None
+    config = HeadConfig(
+        pool=head.pool, single=head.single, softmax=head.single, norm_eps=head.norm_eps
+    )
+    own = {f"network.{name}": value for name, value in head.tensors.items()}
+    encoder = found.make_encoder(profile, classifier=True)
+    return _assembled(encoder, head.classes, config, None, own, found.source)
+
+
+def _lists(config: dict[str, Any], source: str) -> tuple[list[str], list[float] | None]:
+    """Classes and thresholds of a `config.json`, checked."""
+    classes, thresholds = config["classes"], config.get("thresholds")
+    if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
+        raise UserError(f"{source}: classes should be a list of names")
+    if thresholds is None:
+        return classes, None
+    if not isinstance(thresholds, list) or not all(
+        isinstance(value, int | float) and math.isfinite(value) for value in thresholds
+    ):
+        raise UserError(f"{source}: thresholds should be a list of numbers")
+    if len(thresholds) != len(classes):
+        raise UserError(f"{source}: {len(thresholds)} thresholds for {len(classes)} classes")
+    return classes, thresholds
+
+
+def _assembled(
+    encoder: nn.Module,
+    classes: Sequence[str],
+    config: HeadConfig,
+    thresholds: Sequence[float] | None,
+    head: dict[str, Tensor],
+    source: str,
+) -> Model:
+    try:
+        model = Model(encoder, classes, config, thresholds)
+    except UserError as error:
+        raise UserError(f"{source}: {error}") from None
+    assign(model.head, head, source)
+    return model.eval()
 
 
 def model_folder(path: str | Path) -> Path:

@@ -17,6 +17,7 @@ from sonoformer.inference.engine import Report, Settings, compute_table
 from sonoformer.inference.formats import PLACE
 from sonoformer.inference.identity import fingerprint
 from sonoformer.settings import build
+from sonoformer.spectral.fixed import refuse_unheard
 from sonoformer.tasks.model import Model
 
 
@@ -39,7 +40,11 @@ def predict(
 
     Returns:
         Where the rows are: `path, start, end, clock`, and a column of scores a class.
+
+    Raises:
+        UserError: windows longer than the model hears.
     """
+    refuse_unheard(model.front, settings.window, "window")
     names = score_columns(model.classes)
 
     def compute(wave: Tensor, lengths: Tensor) -> pl.DataFrame:

@@ -17,6 +17,7 @@ from sonoformer.data.splits import group_index
 from sonoformer.data.views import Windows
 from sonoformer.errors import UserError
 from sonoformer.evaluation.metrics import Answers
+from sonoformer.spectral.fixed import refuse_unheard
 from sonoformer.tasks.clips import Clips
 from sonoformer.tasks.model import Model
 from sonoformer.training.devices import autocast, resolve_precision
@@ -52,8 +53,9 @@ def score_clips(
         problem: called with (path, reason) for each recording that cannot be read.
 
     Raises:
-        UserError: the model gives scores that are not finite.
+        UserError: the model gives scores that are not finite, or hears less than `seconds`.
     """
+    refuse_unheard(model.front, seconds, "seconds")
     device = torch.device(device)
     windows = Windows(clips.source, max(1, round(seconds * model.sample_rate)))
     loader = EvaluationLoader(ClipDataset(windows, crop=None, seed=0, train=False), batch_size)

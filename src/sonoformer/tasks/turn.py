@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
@@ -19,32 +18,21 @@ from sonoformer.data.keys import key
 from sonoformer.data.loader import EvaluationLoader
 from sonoformer.data.order import Order
 from sonoformer.data.views import Windows
-from sonoformer.encoders import (
-    AstEncoder,
-    ast_config,
-    load_encoder,
-    with_config,
-    with_statistics,
-    with_stride,
-)
+from sonoformer.encoders import AstEncoder
 from sonoformer.evaluation.features import cached_features, compute_features, feature_key
 from sonoformer.evaluation.probe import fit_probe
 from sonoformer.run import Run
-from sonoformer.spectral import PRESETS, RunningStatistics
 from sonoformer.tasks.classification import Classifier
 from sonoformer.tasks.clips import Clips
 from sonoformer.tasks.config import FinetuneConfig
 from sonoformer.tasks.heads import PooledHead
 from sonoformer.tasks.model import Model
 from sonoformer.tasks.scoring import group_names
+from sonoformer.tasks.start import Init, starting_encoder
 from sonoformer.tasks.turns import Task, Turn
 from sonoformer.training import TrainData, fit
 from sonoformer.training.devices import resolve_device
 from sonoformer.training.journal import Row
-
-Init = str | Path | nn.Module | None
-# Clips on which the normalisation is measured, at most.
-_MEASURED = 1000
 
 
 @dataclass
@@ -60,44 +48,6 @@ class Trained:
     model: Model
     history: list[Row] = field(default_factory=list)
     facts: dict[str, object] = field(default_factory=dict)
-
-
-def make_encoder(init: Init, config: FinetuneConfig, seed: int) -> AstEncoder:
-    """The encoder that training starts from; a given module is copied.
-
-    Raises:
-        UserError: the checkpoint cannot be read, or does not fit the options.
-    """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(key(seed, "weights"))
-        if init is None:
-            encoder = AstEncoder(ast_config(config.size, config.tokens))
-        else:
-            found = copy.deepcopy(init) if isinstance(init, nn.Module) else load_encoder(init)
-            encoder = cast(AstEncoder, found)
-            if config.fresh:
-                encoder = AstEncoder(encoder.config)
-    if config.stride is not None:
-        encoder = with_stride(encoder, config.stride)
-    if config.level != "checkpoint":
-        encoder = with_config(encoder, front=replace(encoder.config.front, level=config.level))
-    rate = config.classifier.drop_path
-    if encoder.config.drop_path != rate:
-        encoder = with_config(encoder, drop_path=rate)
-    return encoder.train()
-
-
-def measured(encoder: AstEncoder, clips: Clips, config: FinetuneConfig, seed: int) -> AstEncoder:
-    """The encoder normalised by the mean and spread of the real frames of (some of) the clips."""
-    rows = np.random.default_rng(key(seed, "statistics")).permutation(len(clips))[:_MEASURED]
-    crop = round(config.seconds * encoder.sample_rate)
-    dataset = ClipDataset(clips.source, crop=crop, seed=seed, train=False)
-    running = RunningStatistics()
-    with torch.no_grad():
-        for batch in EvaluationLoader(dataset, 16, np.sort(rows)):
-            running.update(*encoder.front_end.raw(batch.wave, batch.lengths))
-    found = running.result()
-    return with_statistics(encoder, found.mean, found.std)
 
 
 @dataclass
@@ -128,7 +78,7 @@ def prepare(
     Raises:
         UserError: as `make_encoder`.
     """
-    encoder = _encoder(init, train, config, seed)
+    encoder = starting_encoder(init, train, config, seed)
     model = _model(encoder, task, config, seed)
     train, target, known = _labelled(train, task)
     crop = round(config.seconds * model.sample_rate)
@@ -140,12 +90,14 @@ def prepare(
         targets=target,
         known=known,
         augment=config.augment,
+        crops=config.crops,
     )
+    padded = encoder.config.front.fixed_frames is not None
     order = Order(
         len(train),
         batch_size=config.train.batch_size,
         seed=seed,
-        lengths=_uneven(np.minimum(train.source.lengths, crop)),
+        lengths=None if padded else _uneven(np.minimum(train.source.lengths, crop)),
         weights=_chances(train, target, config),
     )
     balanced = config.classifier.class_weights == "balanced"
@@ -160,7 +112,7 @@ def prepare(
     )
     watched = None
     if validation is not None and len(validation):
-        watched = _watched(validation, task, crop, 2 * config.train.batch_size)
+        watched = _watched(validation, task, crop, config)
     return Lesson(learner, TrainData(dataset, order), watched)
 
 
@@ -220,7 +172,7 @@ def probe_turn(
         features: encoder -> `(clips, dim)`; computes them or remembers.
     """
     rows = np.concatenate([turn.train, turn.validation])
-    encoder = _encoder(init, clips.take(rows), config, seed).eval()
+    encoder = starting_encoder(init, clips.take(rows), config, seed).eval()
     keep, target, known = _targets(clips.take(rows), task)
     rows = rows[keep]
     weight = None
@@ -270,7 +222,8 @@ def clip_features(
         progress: called with (windows done, windows in all).
     """
     pool, layers = config.classifier.pooling(probe=True), config.classifier.layers
-    windows = Windows(clips.source, max(1, round(config.seconds * encoder.sample_rate)))
+    heard = clips.first(config.seconds) if config.crops == "first" else clips
+    windows = Windows(heard.source, max(1, round(config.seconds * encoder.sample_rate)))
 
     def compute() -> NDArray[np.float32]:
         dataset = ClipDataset(windows, crop=None, seed=0, train=False)
@@ -284,17 +237,8 @@ def clip_features(
             progress=progress,
         )
 
-    name = feature_key(encoder, f"{data} {config.seconds}", pool, layers)
+    name = feature_key(encoder, f"{data} {config.seconds} {config.crops}", pool, layers)
     return windows.means(cached_features(folder, name, compute))
-
-
-def _encoder(init: Init, train: Clips, config: FinetuneConfig, seed: int) -> AstEncoder:
-    encoder = make_encoder(init, config, seed)
-    if config.statistics in PRESETS:
-        return with_statistics(encoder, **PRESETS[config.statistics])
-    if config.statistics == "measure" or (config.statistics == "auto" and init is None):
-        return measured(encoder, train, config, seed)
-    return encoder
 
 
 def _model(encoder: AstEncoder, task: Task, config: FinetuneConfig, seed: int) -> Model:
@@ -318,12 +262,22 @@ def _labelled(clips: Clips, task: Task) -> tuple[Clips, NDArray[np.float32], NDA
     return (clips if keep.all() else clips.where(keep)), target, known
 
 
-def _watched(clips: Clips, task: Task, crop: int, batch_size: int) -> EvaluationLoader | None:
+def _watched(
+    clips: Clips, task: Task, crop: int, config: FinetuneConfig
+) -> EvaluationLoader | None:
     clips, target, known = _labelled(clips, task)
     if not len(clips):
         return None
-    dataset = ClipDataset(clips.source, crop=crop, seed=0, train=False, targets=target, known=known)
-    return EvaluationLoader(dataset, batch_size)
+    dataset = ClipDataset(
+        clips.source,
+        crop=crop,
+        seed=0,
+        train=False,
+        targets=target,
+        known=known,
+        crops=config.crops,
+    )
+    return EvaluationLoader(dataset, 2 * config.train.batch_size)
 
 
 def _uneven(lengths: NDArray[np.int64]) -> NDArray[np.int64] | None:

@@ -2,6 +2,13 @@
 
 from sonoformer.weights.assign import assign
 from sonoformer.weights.folder import is_checkpoint, load_checkpoint, save_checkpoint
-from sonoformer.weights.foreign import read_foreign
+from sonoformer.weights.foreign import Foreign, read_foreign
 
-__all__ = ["assign", "is_checkpoint", "load_checkpoint", "read_foreign", "save_checkpoint"]
+__all__ = [
+    "Foreign",
+    "assign",
+    "is_checkpoint",
+    "load_checkpoint",
+    "read_foreign",
+    "save_checkpoint",
+]

@@ -7,6 +7,8 @@ import os
 import secrets
 import shutil
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -35,23 +37,39 @@ def save_checkpoint(
     Raises:
         UserError: the folder cannot be written or holds something else than a checkpoint.
     """
+    with replacing(folder, is_checkpoint, "a checkpoint") as fresh:
+        with atomic(fresh / WEIGHTS) as file:
+            save_file(_separate(tensors), file)
+        write_json(fresh / CONFIG, {**config, "format": FORMAT})
+        write_text(fresh / CARD, card)
+    return Path(folder)
+
+
+@contextmanager
+def replacing(folder: str | Path, ours: Callable[[Path], bool], what: str) -> Iterator[Path]:
+    """A fresh folder to write in, which takes the place of `folder` whole when the block ends.
+
+    Args:
+        folder: where; its parents are made.
+        ours: whether what lies there already is such a thing, and may be replaced.
+        what: name of the thing, for messages.
+
+    Raises:
+        UserError: the folder cannot be written or holds something else.
+    """
     folder = Path(folder)
-    if folder.is_dir() and not is_checkpoint(folder) and any(folder.iterdir()):
-        raise UserError(f"{folder}: holds other files than a checkpoint; choose another folder")
+    if folder.is_dir() and not ours(folder) and any(folder.iterdir()):
+        raise UserError(f"{folder}: holds other files than {what}; choose another folder")
     if folder.exists() and not folder.is_dir():
-        raise UserError(f"{folder}: is a file; choose another folder for the checkpoint")
+        raise UserError(f"{folder}: is a file; choose another folder for {what}")
     fresh = folder.with_name(f".{folder.name}-{secrets.token_hex(4)}")
     try:
         with writing(folder):
             fresh.mkdir(parents=True)
-            with atomic(fresh / WEIGHTS) as file:
-                save_file(_separate(tensors), file)
-            write_json(fresh / CONFIG, {**config, "format": FORMAT})
-            write_text(fresh / CARD, card)
+            yield fresh
             _install(fresh, folder)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
-    return folder
 
 
 def load_checkpoint(folder: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

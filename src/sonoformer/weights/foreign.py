@@ -7,7 +7,7 @@ import re
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError
@@ -21,12 +21,23 @@ _HARMLESS: list[Any] = [argparse.Namespace]
 _WRAPPERS = ("state_dict", "model", "model_state_dict", "net")
 
 
-def read_foreign(path: str | Path) -> dict[str, Tensor]:
+class Foreign(NamedTuple):
+    """What a file of weights holds.
+
+    Attributes:
+        tensors: name -> tensor on the CPU.
+        left_out: names of what is no tensor, or lies beside the weights (optimiser state).
+    """
+
+    tensors: dict[str, Tensor]
+    left_out: tuple[str, ...] = ()
+
+
+def read_foreign(path: str | Path) -> Foreign:
     """Tensors of a `.pth`, `.pt`, `.bin`, `.ckpt` or `.safetensors` file, on the CPU.
 
     A dictionary wrapped under a usual name (`state_dict`, `model`) is unwrapped, and the `module.`
-    that DataParallel puts before every name is taken off. Values that are no tensors (counters,
-    optimiser state) are left out.
+    that DataParallel puts before every name is taken off.
 
     Raises:
         UserError: the file is missing, broken, no checkpoint, or needs code to be executed.
@@ -37,25 +48,45 @@ def read_foreign(path: str | Path) -> dict[str, Tensor]:
     if not path.exists():
         raise UserError(f"{path}: no such file")
     if path.suffix == ".safetensors":
-        try:
-            return _strip(load_file(path))
-        except (SafetensorError, OSError) as error:
-            raise UserError(f"{path}: is not a whole safetensors file ({error})") from error
+        return Foreign(_strip(_load_safetensors(path)))
     value = _load(path)
-    while isinstance(value, Mapping) and (inner := _inner(value)) is not None:
-        value = inner
+    left_out: list[str] = []
+    while isinstance(value, Mapping) and (name := _wrapper(value)) is not None:
+        left_out += [str(other) for other in value if other != name]
+        value = value[name]
     if not isinstance(value, Mapping):
         raise UserError(f"{path}: holds a {type(value).__name__}, not a dictionary of weights")
     tensors = {str(k): v.detach() for k, v in value.items() if isinstance(v, Tensor)}
+    left_out += [str(k) for k, v in value.items() if not isinstance(v, Tensor)]
     if not tensors:
         raise UserError(f"{path}: holds no tensors")
-    return _strip(tensors)
+    odd = [name for name, tensor in tensors.items() if not _is_plain(tensor)]
+    if odd:
+        raise UserError(
+            f"{path}: sparse, quantised or complex tensors ({', '.join(odd[:4])}), which no model "
+            "here has"
+        )
+    return Foreign(_strip(tensors), tuple(left_out))
 
 
-def _inner(value: Mapping[Any, Any]) -> Mapping[Any, Any] | None:
-    """The dictionary wrapped in `value`, if any."""
-    found = (value.get(name) for name in _WRAPPERS)
-    return next((inner for inner in found if isinstance(inner, Mapping)), None)
+def _wrapper(value: Mapping[Any, Any]) -> str | None:
+    """The name under which another dictionary is wrapped in `value`, if any."""
+    return next((name for name in _WRAPPERS if isinstance(value.get(name), Mapping)), None)
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    return (
+        tensor.layout is torch.strided
+        and not (tensor.is_quantized or tensor.is_nested or tensor.is_meta)
+        and not tensor.is_complex()
+    )
+
+
+def _load_safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path}: is not a whole safetensors file ({error})") from error
 
 
 def _load(path: Path) -> Any:

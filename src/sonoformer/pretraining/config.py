@@ -1,0 +1,65 @@
+"""Everything that can be chosen when an encoder is pretrained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from sonoformer.errors import UserError
+from sonoformer.pretraining.mspm import MspmConfig
+from sonoformer.spectral import FbankConfig
+from sonoformer.spectral.fixed import refuse_unheard
+from sonoformer.training import TrainConfig
+from sonoformer.training.config import OptimiserConfig, ScheduleConfig
+
+_ADAM = OptimiserConfig(name="adam", lr=5e-4, betas=(0.95, 0.999), weight_decay=5e-7)
+_SCHEDULE = ScheduleConfig(name="cosine", warmup_steps=200)
+
+
+@dataclass(frozen=True)
+class PretrainConfig:
+    """Pretraining; the defaults are SSAST tiny's, with a cosine schedule for shorter runs."""
+
+    size: Literal["micro", "tiny", "small", "base"] = "tiny"
+    """Width and depth of the encoder."""
+    tokens: Literal["patch", "frame"] = "patch"
+    """16x16 patches, for sound in general, or columns of 2 frames, for speech."""
+    crop: float = 10.24
+    """Longest clip in seconds; see `crops` for longer recordings."""
+    crops: Literal["all", "first"] = "all"
+    """all: longer recordings are heard whole, a crop of each stretch an epoch, at places that
+    differ from epoch to epoch; first: only their first `crop` seconds are ever heard, as in the
+    authors' loader."""
+    shortest: float = 0.2
+    """Recordings shorter than this many seconds are left out."""
+    holdout: float = 0.05
+    """Share of the recordings kept apart for validation."""
+    holdout_most: int = 256
+    """Most clips validated on."""
+    balance: float = 0.0
+    """How strongly sources (the manifest's group column, else the folder) are evened out: with 0
+    each clip comes once an epoch; with 1 every source is heard equally often; 0.5 goes by the
+    square root of their number of clips."""
+    statistics: Literal["measure", "keep"] = "measure"
+    """Measure the normalisation on the pool, or keep the front end's constants (of a checkpoint
+    that is continued: its own)."""
+    objective: MspmConfig = MspmConfig()
+    """What is learnt from: masked spectrogram patch modelling."""
+    front: FbankConfig = FbankConfig()
+    """The filterbank. A checkpoint that is continued keeps its own, and hears with the `padding`
+    and `fixed_frames` given here, and with `mean`, `std` and `level` where they are given."""
+    train: Annotated[TrainConfig, Parameter(name="*")] = TrainConfig(
+        optimiser=_ADAM, schedule=_SCHEDULE
+    )
+    """How long and how fast."""
+
+    def __post_init__(self) -> None:
+        if self.crop <= 0 or self.shortest < 0:
+            raise UserError("crop must be above 0 seconds, shortest at least 0")
+        if not 0 <= self.holdout < 1 or self.holdout_most < 1:
+            raise UserError("holdout must be at least 0 and below 1, holdout_most at least 1")
+        if not 0 <= self.balance <= 1:
+            raise UserError(f"balance: must be between 0 and 1; got {self.balance}")
+        refuse_unheard(self.front, self.crop, "crop")
