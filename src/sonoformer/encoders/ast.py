@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -115,18 +115,18 @@ def ast_config(
     """The configuration of a size of `SIZES` with 16x16 patches or 2-frame columns.
 
     Both token kinds have 256 pixels and, on 1024 frames of 128 bins, 512 tokens (SSAST section 3).
+    The position table has a row for each row of patches of the front end.
 
     Raises:
         UserError: an unknown size.
     """
     if size not in SIZES:
         raise UserError(f"size {size!r}: must be one of {', '.join(SIZES)}.{nearest(size, SIZES)}")
-    config = AstConfig(**SIZES[size])
-    if tokens == "frame":
-        bins = changes.get("front", config.front).n_mels
-        shape = (bins, 2)
-        config = replace(config, patch=shape, stride=shape, table=(1, 512), table_stride=shape)
-    return replace(config, **changes)
+    bins = changes.get("front", FbankConfig()).n_mels
+    shape, columns = ((16, 16), 64) if tokens == "patch" else ((bins, 2), 512)
+    table = (max(1, bins // shape[0]), columns)
+    own = {"patch": shape, "stride": shape, "table": table, "table_stride": shape}
+    return AstConfig(**{**SIZES[size], **own, **changes})
 
 
 class AstEncoder(nn.Module):

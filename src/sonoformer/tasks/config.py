@@ -11,6 +11,7 @@ from sonoformer.adaptation.parameters import AdaptationConfig
 from sonoformer.data.augment import AugmentConfig
 from sonoformer.errors import UserError
 from sonoformer.evaluation.probe import ProbeConfig
+from sonoformer.spectral import FbankConfig
 from sonoformer.tasks.classification import ClassifierConfig
 from sonoformer.training.config import OptimiserConfig, ScheduleConfig, TrainConfig
 
@@ -48,6 +49,8 @@ class FinetuneConfig:
     """Encoder without a checkpoint: width and depth."""
     tokens: Literal["patch", "frame"] = "patch"
     """Encoder without a checkpoint: 16x16 patches, or columns of 2 frames."""
+    front: FbankConfig = FbankConfig()
+    """Encoder without a checkpoint: how it hears."""
     fresh: bool = False
     """Take only the shape of the given checkpoint, with new random weights, to compare with."""
     stride: tuple[int, int] | None = None

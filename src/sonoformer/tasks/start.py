@@ -23,6 +23,7 @@ from sonoformer.encoders import (
     with_stride,
     with_table,
 )
+from sonoformer.errors import UserError
 from sonoformer.nn.patches import grid_of
 from sonoformer.spectral import PRESETS, FbankConfig, RunningStatistics
 from sonoformer.spectral.fixed import refuse_unheard
@@ -43,8 +44,10 @@ def make_encoder(init: Init, config: FinetuneConfig, seed: int) -> AstEncoder:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(key(seed, "weights"))
         if init is None:
-            encoder = AstEncoder(ast_config(config.size, config.tokens))
+            encoder = AstEncoder(ast_config(config.size, config.tokens, front=config.front))
         else:
+            if config.front != FbankConfig():
+                raise UserError("front: the checkpoint brings its own; leave these options away")
             found = copy.deepcopy(init) if isinstance(init, nn.Module) else load_encoder(init)
             encoder = cast(AstEncoder, found)
             if config.fresh:

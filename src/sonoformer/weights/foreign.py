@@ -18,6 +18,7 @@ from sonoformer.errors import UserError
 
 _HARMLESS: list[Any] = [argparse.Namespace]
 """The training options that many authors save beside the weights; they are left out."""
+_DEEPEST = 8
 _WRAPPERS = ("state_dict", "model", "model_state_dict", "net")
 
 
@@ -51,7 +52,9 @@ def read_foreign(path: str | Path) -> Foreign:
         return Foreign(_strip(_load_safetensors(path)))
     value = _load(path)
     left_out: list[str] = []
-    while isinstance(value, Mapping) and (name := _wrapper(value)) is not None:
+    for _ in range(_DEEPEST):  # a dictionary may hold itself
+        if not isinstance(value, Mapping) or (name := _wrapper(value)) is None:
+            break
         left_out += [str(other) for other in value if other != name]
         value = value[name]
     if not isinstance(value, Mapping):
