@@ -7,19 +7,21 @@ model is exported. Both agree with the inner products of the signal and the anal
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from sonoformer.errors import UserError
-from sonoformer.spectral.cqt_config import CqtConfig, erb_gamma
+from sonoformer.spectral.buffers import exporting, may_reuse
+from sonoformer.spectral.cqt_config import CqtConfig, CqtOutput, erb_gamma
 from sonoformer.spectral.cqt_fft import Clips, blocked, differentiable
 from sonoformer.spectral.cqt_kernels import KernelBank, table_values
 from sonoformer.spectral.cqt_response import Blocks, responses
+from sonoformer.spectral.framing import PadMode
+from sonoformer.spectral.options import configured
 from sonoformer.spectral.padding import extend
+from sonoformer.spectral.planes import measured, phase
 
 _SPARE = 2**23  # numbers of kernels that are made just in case the model is exported
 
@@ -39,7 +41,7 @@ class Cqt(nn.Module):
     def __init__(self, config: CqtConfig | None = None, **options: Any) -> None:
         """From a configuration, or from the options of one."""
         super().__init__()
-        self.config = config = replace(config or CqtConfig(), **options)
+        self.config = config = configured(CqtConfig, config, options)
         self._reach, self._first = config.reach, config.first_center
         wanted = config.trainable or config.backend == "gemm"
         spare = config.backend == "auto" and table_values(config) <= _SPARE
@@ -62,9 +64,7 @@ class Cqt(nn.Module):
             (found,), frames = self._transform(wave, lengths, output)
             return found, frames
         (real, imaginary), frames = self._transform(wave, lengths, "planes")
-        if output == "phase":
-            return torch.atan2(imaginary, real), frames
-        return torch.complex(real, imaginary), frames
+        return finished(real, imaginary, output), frames
 
     def planes(self, wave: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Real and imaginary parts, each `(..., frames, n_bins)`, and the lengths in frames."""
@@ -98,13 +98,11 @@ class Cqt(nn.Module):
         return tuple(plane.unflatten(0, outer) if outer else plane[0] for plane in found), counts
 
     def _compute(self, wave: Tensor, lengths: Tensor | None, kind: str) -> tuple[Tensor, ...]:
-        if self._always_gemm or (self.config.backend == "auto" and _exporting()):
+        if self._always_gemm or (self.config.backend == "auto" and exporting()):
             return _values(*self._convolved(wave, lengths), kind)
         count = self.frames(wave.shape[-1])
         blocks = Blocks.of(self.config.hop_length, self._reach, count)
-        tracked = torch.is_grad_enabled() and wave.requires_grad
-        fast = wave.device.type == "cpu" and wave.dtype == torch.float32 and not tracked
-        if fast and not torch.compiler.is_compiling():
+        if may_reuse(wave):
             return self._blocked(wave, lengths, kind, blocks, count)
         dtype = torch.complex128 if wave.dtype == torch.float64 else torch.complex64
         tables = responses(self.config, blocks.fold, dtype, str(wave.device))
@@ -137,20 +135,8 @@ class Cqt(nn.Module):
         return self.bank(extend(wave, before, after, self._padding, lengths))
 
     @property
-    def _padding(self) -> Any:
+    def _padding(self) -> PadMode:
         return self.config.pad_mode if self.config.center else "zeros"
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Cqt:
-        # `.half()` on a whole model would round the kernels; they are made again instead.
-        super()._apply(fn, recurse)
-        bank = self.bank
-        if bank is not None and not self.config.trainable:
-            dtype = getattr(bank, bank.names[0]).dtype
-            if dtype != torch.float32:
-                kind = torch.float64 if dtype == torch.float64 else torch.float32
-                for name, table in zip(bank.names, bank.analytic(), strict=True):
-                    setattr(bank, name, table.to(getattr(bank, name).device, kind))
-        return self
 
     def extra_repr(self) -> str:
         """The bins."""
@@ -169,18 +155,16 @@ class Vqt(Cqt):
         super().__init__(config, **options)
 
 
+def finished(real: Tensor, imaginary: Tensor, output: CqtOutput) -> Tensor:
+    """What is asked for, of real and imaginary parts."""
+    if output == "complex":
+        return torch.complex(real, imaginary)
+    if output == "phase":
+        return phase(real, imaginary)
+    return measured(real, imaginary, 2 if output == "power" else 1)
+
+
 def _values(real: Tensor, imaginary: Tensor, kind: str) -> tuple[Tensor, ...]:
     if kind == "planes":
         return real, imaginary
-    power = real * real + imaginary * imaginary
-    return (power if kind == "power" else root(power),)
-
-
-def root(power: Tensor) -> Tensor:
-    """The square root, whose gradient is 0 rather than infinite where there is no power."""
-    heard = power > 0
-    return torch.where(heard, torch.where(heard, power, 1).sqrt(), 0)
-
-
-def _exporting() -> bool:
-    return torch.onnx.is_in_onnx_export() or torch.compiler.is_exporting()
+    return (measured(real, imaginary, 2 if kind == "power" else 1),)

@@ -17,21 +17,15 @@ import torch
 from torch import Tensor
 
 from sonoformer.errors import UserError
+from sonoformer.spectral.framing import PadMode
+from sonoformer.spectral.options import refuse_not_positive, refuse_outside, refuse_unknown
+from sonoformer.spectral.windows import WindowName, window
 
-CqtWindow = Literal["hann", "hamming", "blackman", "blackmanharris", "nuttall", "gaussian", "ones"]
+CqtWindow = WindowName | Literal["gaussian"]
 CqtScale = Literal["librosa", "convolutional", "wrap"]
-CqtPad = Literal["reflect", "zeros", "replicate"]
 CqtOutput = Literal["magnitude", "power", "complex", "phase"]
 CqtBackend = Literal["auto", "fft", "gemm"]
 
-_COSINES: dict[str, tuple[float, ...]] = {
-    "ones": (1.0,),
-    "hann": (0.5, 0.5),
-    "hamming": (0.54, 0.46),
-    "blackman": (0.42, 0.5, 0.08),
-    "nuttall": (0.3635819, 0.4891775, 0.1365995, 0.0106411),
-    "blackmanharris": (0.35875, 0.48829, 0.14128, 0.01168),
-}
 _LONGEST = 2**22  # samples of a kernel
 
 
@@ -65,7 +59,7 @@ class CqtConfig:
     length."""
     center: bool = True
     """Frame t is centred on sample t hop_length; else the first kernel begins at sample 0."""
-    pad_mode: CqtPad = "reflect"
+    pad_mode: PadMode = "reflect"
     """What lies outside a clip when frames are centred."""
     output: CqtOutput = "magnitude"
     """What a forward pass gives; phase is in radians."""
@@ -79,8 +73,7 @@ class CqtConfig:
     the error."""
 
     def __post_init__(self) -> None:
-        self._check_choices()
-        self._check_numbers()
+        self._check_fields()
         top = self.frequencies[-1]
         if top > self.sample_rate / 2:
             raise UserError(
@@ -94,37 +87,20 @@ class CqtConfig:
                 f"rate"
             )
 
-    def _check_choices(self) -> None:
-        kinds = {
-            "window": CqtWindow,
-            "scale": CqtScale,
-            "pad_mode": CqtPad,
-            "output": CqtOutput,
-            "backend": CqtBackend,
-        }
-        for name, kind in kinds.items():
-            value, known = getattr(self, name), get_args(kind)
-            if value not in known:
-                raise UserError(f"{name}: must be one of {', '.join(known)}; got {value!r}")
-        if self.kernel_norm not in (0, 1, 2):
-            raise UserError(f"kernel_norm: must be 0, 1 or 2; got {self.kernel_norm!r}")
-        if self.trainable and self.backend == "fft":
-            raise UserError("backend: kernels are trained with gemm or auto, not with fft")
-
-    def _check_numbers(self) -> None:
-        for name in ("sample_rate", "hop_length", "n_bins", "bins_per_octave"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or not 1 <= value <= 2**31:
-                raise UserError(f"{name}: must be a whole number of at least 1; got {value!r}")
-        for name in ("fmin", "filter_scale", "attenuation_db"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise UserError(f"{name}: must be above 0 and finite; got {getattr(self, name)}")
+    def _check_fields(self) -> None:
+        refuse_outside(self, 1, 2**31, "sample_rate", "hop_length")
+        refuse_outside(self, 1, 4096, "n_bins", "bins_per_octave")
+        refuse_outside(self, 0, 2, "kernel_norm")
+        refuse_not_positive(self, "fmin", "filter_scale", "attenuation_db")
+        refuse_unknown(self, scale=CqtScale, pad_mode=PadMode, output=CqtOutput, backend=CqtBackend)
+        if self.window not in (known := (*get_args(WindowName), "gaussian")):
+            raise UserError(f"window: must be one of {', '.join(known)}; got {self.window!r}")
         if not 0 <= self.gamma < math.inf:
             raise UserError(f"gamma: must be 0 or more and finite; got {self.gamma}")
         if not 0 <= self.response_cut <= 1e-2:
             raise UserError(f"response_cut: must lie within 0 to 0.01; got {self.response_cut}")
-        if self.n_bins > 4096:
-            raise UserError(f"n_bins: must be at most 4096; got {self.n_bins}")
+        if self.trainable and self.backend == "fft":
+            raise UserError("backend: kernels are trained with gemm or auto, not with fft")
 
     @property
     def alpha(self) -> float:
@@ -185,8 +161,8 @@ class CqtConfig:
         length, hertz = self.lengths[bin_], self.frequencies[bin_]
         start = -((length + 1) // 2)
         places = torch.arange(start, start + length, dtype=torch.float64)
-        window = _window(self.window, length, self.attenuation_db)
-        kernel = torch.polar(window / length, 2 * math.pi * hertz / self.sample_rate * places)
+        shape = _window(self.window, length, self.attenuation_db)
+        kernel = torch.polar(shape / length, 2 * math.pi * hertz / self.sample_rate * places)
         if self.kernel_norm:
             kernel = kernel / torch.linalg.vector_norm(kernel, self.kernel_norm)
         factor = {"convolutional": 1.0, "wrap": 2.0, "librosa": math.sqrt(length)}[self.scale]
@@ -200,13 +176,9 @@ def erb_gamma(bins_per_octave: int) -> float:
 
 def _window(name: CqtWindow, length: int, attenuation_db: float) -> Tensor:
     """`(length,)` float64, periodic: the highest value is at length / 2."""
-    place = torch.arange(length, dtype=torch.float64)
-    if name == "gaussian":
-        width = length / 2 / math.sqrt(attenuation_db / 10 * math.log(10))
-        # About (length - 1) / 2 + 1/2 and rounded to whole samples, as in scipy and nnAudio.
-        return torch.exp(-0.5 * ((place - length / 2) / math.ceil(width)).square())
-    angle = 2 * math.pi / length * place
-    parts = [(-1) ** i * c * torch.cos(i * angle) for i, c in enumerate(_COSINES[name])]
-    window = torch.stack(parts).sum(0)
-    # torch.polar takes magnitudes: rounding must not make an end of the window negative.
-    return window.clamp_min(0)
+    if name != "gaussian":
+        return window(name, length)
+    # Of whole samples, as in nnAudio.
+    width = math.ceil(length / 2 / math.sqrt(attenuation_db / 10 * math.log(10)))
+    place = torch.arange(length, dtype=torch.float64) - length / 2
+    return torch.exp(-0.5 * (place / width).square())

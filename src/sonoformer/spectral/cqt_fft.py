@@ -6,7 +6,6 @@ gradient, a few blocks at a time in memory that is used again.
 
 from __future__ import annotations
 
-import math
 import threading
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -14,8 +13,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from sonoformer.spectral.cqt_response import Blocks, Tables
-from sonoformer.spectral.padding import PadMode, continued
+from sonoformer.spectral.cqt_response import Blocks, Responses
+from sonoformer.spectral.framing import PadMode
+from sonoformer.spectral.padding import continued
 
 _ROWS = 16
 """Most blocks that are transformed together."""
@@ -26,7 +26,7 @@ _PRODUCT = 2**17
 _local = threading.local()
 
 
-def differentiable(wave: Tensor, blocks: Blocks, tables: Tables) -> Tensor:
+def differentiable(wave: Tensor, blocks: Blocks, tables: Responses) -> Tensor:
     """The transform of every block.
 
     Args:
@@ -47,7 +47,7 @@ def differentiable(wave: Tensor, blocks: Blocks, tables: Tables) -> Tensor:
     return frames.transpose(-1, -2).flatten(1, 2)
 
 
-def _rows(spectrum: Tensor, blocks: Blocks, tables: Tables) -> Tensor:
+def _rows(spectrum: Tensor, blocks: Blocks, tables: Responses) -> Tensor:
     """`(batch, count, size / 2 + 1)` -> `(batch, count, rows, fold)`, continued below 0 and above
     half the sample rate, where a real signal's spectrum is mirrored."""
     low, high, half = tables.first * blocks.fold, tables.last * blocks.fold, blocks.size // 2
@@ -109,7 +109,7 @@ class _Buffers(NamedTuple):
         padded: `(rows, size)`, zero behind the span.
         spectrum: `(rows, size / 2 + 1)`.
         lines: `(rows, lines, fold)` of the spectrum that the tables need.
-        steps: for each bin what is multiplied and where the sum goes.
+        steps: for some bins each what is multiplied, and where the sum goes.
         folded: `(rows, bins, fold)`.
         frames: its transform, and the planes of the frames that are wanted.
         squares: `(rows, bins, frames)`.
@@ -125,7 +125,7 @@ class _Buffers(NamedTuple):
     squares: Tensor
 
 
-def blocked(clips: Clips, blocks: Blocks, tables: Tables, kind: str) -> tuple[Tensor, ...]:
+def blocked(clips: Clips, blocks: Blocks, tables: Responses, kind: str) -> tuple[Tensor, ...]:
     """The transform of every block, in float32 on the CPU.
 
     Args:
@@ -160,7 +160,7 @@ def _group(
     rows: int,
     clips: Clips,
     blocks: Blocks,
-    tables: Tables,
+    tables: Responses,
     buffers: _Buffers,
     outputs: tuple[Tensor, ...],
     kind: str,
@@ -184,7 +184,7 @@ def _group(
             output[clip, block * blocks.frames :][: blocks.frames] = row.T
 
 
-def _lines(buffers: _Buffers, blocks: Blocks, tables: Tables) -> None:
+def _lines(buffers: _Buffers, blocks: Blocks, tables: Responses) -> None:
     """As `_rows`, into the buffer."""
     low, high, half = tables.first * blocks.fold, tables.last * blocks.fold, blocks.size // 2
     lines, spectrum = buffers.lines.flatten(1), buffers.spectrum
@@ -197,7 +197,7 @@ def _lines(buffers: _Buffers, blocks: Blocks, tables: Tables) -> None:
         lines[:, half + 1 - low :] = spectrum[:, blocks.size - high + 1 : half].conj().flip(-1)
 
 
-def _buffers(blocks: Blocks, tables: Tables, rows: int) -> _Buffers:
+def _buffers(blocks: Blocks, tables: Responses, rows: int) -> _Buffers:
     """This thread's buffers; made anew when the transform or the block's size changes."""
     key = (id(tables), blocks, rows)
     if getattr(_local, "key", None) != key:
@@ -210,7 +210,7 @@ def _buffers(blocks: Blocks, tables: Tables, rows: int) -> _Buffers:
     return buffers
 
 
-def _portions(tables: Tables, width: int) -> Iterator[tuple[slice, slice, Tensor]]:
+def _portions(tables: Responses, width: int) -> Iterator[tuple[slice, slice, Tensor]]:
     """Neighbouring bins that are multiplied together, as many as a core's cache has room for."""
     for group in tables.groups:
         start, count = 0, len(group.touched)
@@ -229,20 +229,18 @@ def _portions(tables: Tables, width: int) -> Iterator[tuple[slice, slice, Tensor
             start = stop
 
 
-def _allocate(blocks: Blocks, tables: Tables, rows: int) -> _Buffers:
+def _allocate(blocks: Blocks, tables: Responses, rows: int) -> _Buffers:
     fold, bins = blocks.fold, tables.groups[-1].bins.stop
     lines = torch.zeros(rows, tables.last - tables.first, fold, dtype=torch.complex64)
     folded = torch.empty(rows, bins, fold, dtype=torch.complex64)
     frames = torch.empty_like(folded)
+    portions = list(_portions(tables, rows * fold))
+    most = max(rows * response.numel() for _, _, response in portions)
+    products = torch.empty(most, dtype=torch.complex64)
     steps = []
-    products = torch.empty(0, dtype=torch.complex64)
-    for bins_, lines_, response in _portions(tables, rows * fold):
-        source = lines[:, lines_].unsqueeze(1)
-        shape = (rows, *response.shape)
-        if products.numel() < math.prod(shape):
-            products = torch.empty(math.prod(shape), dtype=torch.complex64)
-        steps.append((source, response, shape, folded[:, bins_]))
-    steps = [(a, b, products[: math.prod(shape)].view(shape), y) for a, b, shape, y in steps]
+    for bins_, touched, response in portions:
+        product = products[: rows * response.numel()].view(rows, *response.shape)
+        steps.append((lines[:, touched].unsqueeze(1), response, product, folded[:, bins_]))
     planes = torch.view_as_real(frames)[..., : blocks.frames, :].unbind(-1)
     spectrum = torch.empty(rows, blocks.size // 2 + 1, dtype=torch.complex64)
     squares = torch.empty(rows, bins, blocks.frames)

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sonoformer.spectral.cqt_config import CqtConfig
+from sonoformer.spectral.tables import Tables
 
 
 class _Band(NamedTuple):
@@ -18,7 +19,7 @@ class _Band(NamedTuple):
     half: int
 
 
-class KernelBank(nn.Module):
+class KernelBank(Tables):
     """Kernels of all bins, an octave of lengths in each table.
 
     A table is `(2 bins, 1, 2 half + 1)`: real parts, then imaginary parts of the conjugated
@@ -28,23 +29,24 @@ class KernelBank(nn.Module):
     def __init__(self, config: CqtConfig) -> None:
         super().__init__()
         self.config = config
-        self._bands = _bands(config)
-        self.names = tuple(f"octave{i}" for i in range(len(self._bands)))
-        for name, table in zip(self.names, self.analytic(), strict=True):
-            if config.trainable:
+        self._bands = {f"octave{i}": band for i, band in enumerate(_bands(config))}
+        self._lay_tables()
+        if config.trainable:
+            for name, table in self.analytic().items():
                 self.register_parameter(name, nn.Parameter(table.float()))
-            else:
-                self.register_buffer(name, table.float(), persistent=False)
 
-    def analytic(self) -> list[Tensor]:
+    def analytic(self) -> dict[str, Tensor]:
         """The tables before any training, float64."""
-        return [_table(self.config, band) for band in self._bands]
+        return {name: _table(self.config, band) for name, band in self._bands.items()}
 
     @torch.no_grad()
     def reset_to_analytic(self) -> None:
         """Undo all training."""
-        for name, table in zip(self.names, self.analytic(), strict=True):
+        for name, table in self.analytic().items():
             getattr(self, name).copy_(table)
+
+    def _tables(self) -> dict[str, Tensor]:
+        return {} if self.config.trainable else self.analytic()
 
     def forward(self, wave: Tensor) -> tuple[Tensor, Tensor]:
         """Real and imaginary planes.
@@ -58,7 +60,7 @@ class KernelBank(nn.Module):
         reach, hop = self.config.reach, self.config.hop_length
         wave = wave.unsqueeze(1)
         planes = []
-        for name, band in zip(self.names, self._bands, strict=True):
+        for name, band in self._bands.items():
             rest = reach - band.half
             part = wave[..., rest : wave.shape[-1] - rest]
             planes.append(F.conv1d(part, getattr(self, name).to(wave.dtype), stride=hop))

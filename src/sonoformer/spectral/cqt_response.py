@@ -2,14 +2,13 @@
 
 The transform is a convolution per bin that is wanted at every hop-th sample only. With blocks of
 `fold * hop` samples, the spectrum of a block times a bin's response, folded to `fold` values (place
-m onto m modulo `fold`) and transformed back, gives the frames (Velasco et al., "Constructing an invertible constant-Q transform with nonstationary Gabor
-frames", 2011). A response is all but zero outside a narrow band, so that only the few rows of
-`fold` values that it touches are kept.
+m onto m modulo `fold`) and transformed back, gives the frames (Velasco et al., "Constructing an
+invertible constant-Q transform with nonstationary Gabor frames", 2011). A response is all but zero
+outside a narrow band, so that only the few rows of `fold` values that it touches are kept.
 """
 
 from __future__ import annotations
 
-import functools
 import math
 import threading
 from collections import OrderedDict
@@ -41,9 +40,8 @@ class Blocks:
     step: int
     size: int
 
-    @staticmethod
-    @functools.lru_cache(maxsize=512)
-    def of(hop: int, reach: int, frames: int) -> Blocks:
+    @classmethod
+    def of(cls, hop: int, reach: int, frames: int) -> Blocks:
         """The cheapest cut for clips of `frames` frames.
 
         Folds are of few different sizes, for which transforms are fast and tables are kept. A
@@ -51,31 +49,26 @@ class Blocks:
         """
         lost = -(-(2 * reach + 1) // hop)  # frames whose kernels do not fit in a block, plus one
         largest = max(_BLOCK // hop, 4 * lost, 8)
-        best: Blocks | None = None
-        fold = 8
-        while best is None or fold <= largest:
+        best, least, fold = 0, math.inf, 8
+        while fold <= largest:
             each = fold - lost + 1
             if each >= 1:
                 count = -(-frames // each)
-                each = -(-frames // count)
-                span = (each - 1) * hop + 2 * reach + 1
-                found = Blocks(count, each, fold, span, each * hop, fold * hop)
-                if best is None or found._cost < best._cost:
-                    best = found
-            fold = _next_fold(fold)
-        return best
+                cost = count * fold * (1.5 if count == 1 and fold > 32 else 1.0)
+                if cost < least:
+                    best, least = fold, cost
+            fold = next_fold(fold)
+        count = -(-frames // (best - lost + 1))
+        each = -(-frames // count)
+        return cls(count, each, best, (each - 1) * hop + 2 * reach + 1, each * hop, best * hop)
 
     @property
     def covered(self) -> int:
         """Samples that all blocks read together."""
         return (self.count - 1) * self.step + self.span
 
-    @property
-    def _cost(self) -> float:
-        return self.count * self.fold * (1.5 if self.count == 1 and self.fold > 32 else 1.0)
 
-
-def _next_fold(fold: int) -> int:
+def next_fold(fold: int) -> int:
     """8, 10, 12, 14, 16, 20, 24, 28, 32, 40, ...: even, and no prime above 7."""
     return fold + (1 << fold.bit_length() - 3)
 
@@ -97,7 +90,7 @@ class Group(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Tables:
+class Responses:
     """Responses for blocks of `fold * hop` samples; rows `first` to `last` of the spectrum, where
     row r holds frequencies r fold to (r + 1) fold - 1 (negative ones where r is below 0)."""
 
@@ -111,9 +104,10 @@ class Tables:
         return sum(g.response.numel() * g.response.element_size() for g in self.groups)
 
 
+@torch.compiler.assume_constant_result
 def responses(
     config: CqtConfig, fold: int, dtype: torch.dtype = torch.complex64, device: str = "cpu"
-) -> Tables:
+) -> Responses:
     """The tables of a transform; the last used ones are kept, up to a bound, for all threads."""
     key = (config, fold, dtype, device)
     with _lock:
@@ -131,11 +125,12 @@ def responses(
 
 
 _lock = threading.Lock()
-_cache: OrderedDict[tuple[CqtConfig, int, torch.dtype, str], Tables] = OrderedDict()
+_cache: OrderedDict[tuple[CqtConfig, int, torch.dtype, str], Responses] = OrderedDict()
 
 
-def _make(config: CqtConfig, fold: int, dtype: torch.dtype, device: torch.device) -> Tables:
-    bands = [response_band(config, bin_, fold * config.hop_length) for bin_ in range(config.n_bins)]
+def _make(config: CqtConfig, fold: int, dtype: torch.dtype, device: torch.device) -> Responses:
+    size, center = fold * config.hop_length, config.reach
+    bands = [response_band(config, bin_, size, center) for bin_ in range(config.n_bins)]
     spans = [(low // fold, -(-(low + len(band)) // fold)) for low, band in bands]
     first = min(0, min(a for a, _ in spans))
     groups = []
@@ -150,16 +145,21 @@ def _make(config: CqtConfig, fold: int, dtype: torch.dtype, device: torch.device
         table = table.unflatten(1, (-1, fold)).to(device, dtype)
         touched = tuple(slice(a - bottom, b - bottom) for a, b in spans[start:stop])
         groups.append(Group(slice(start, stop), slice(bottom - first, top - first), table, touched))
-    return Tables(first, max(b for _, b in spans), tuple(groups))
+    return Responses(first, max(b for _, b in spans), tuple(groups))
 
 
-def response_band(config: CqtConfig, bin_: int, size: int) -> tuple[int, Tensor]:
+def response_band(config: CqtConfig, bin_: int, size: int, center: int) -> tuple[int, Tensor]:
     """Where a kernel's response in a transform of `size` samples is not nearly zero.
+
+    Args:
+        config: the transform.
+        bin_: the bin.
+        size: samples of the transform.
+        center: sample of the block on which the first frame is centred.
 
     Returns:
         The lowest frequency (it may be negative, and the highest may lie above size / 2) and
-        `(band,)` complex128: the conjugated response, for blocks that begin `reach` samples before
-        the first frame's centre.
+        `(band,)` complex128, the conjugated response.
     """
     start, kernel = config.kernel(bin_)
     padded = torch.zeros(size, dtype=torch.complex128)
@@ -171,7 +171,6 @@ def response_band(config: CqtConfig, bin_: int, size: int) -> tuple[int, Tensor]
     loud = response.abs()
     heard = (loud > config.response_cut * loud.max()).nonzero().flatten()
     low, high = int(heard[0]), int(heard[-1]) + 1
-    # The kernel begins at `start` from a frame's centre, which lies `reach` into the block.
-    turn = ((start + config.reach) * place[low:high]).remainder(size).double()
+    turn = ((start + center) * place[low:high]).remainder(size).double()
     phase = torch.polar(torch.ones(high - low, dtype=torch.float64), 2 * math.pi / size * turn)
     return int(place[low]), response[low:high] * phase

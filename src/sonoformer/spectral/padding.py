@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-PadMode = Literal["reflect", "zeros", "replicate"]
+from sonoformer.spectral.framing import PadMode
 
 
 def extend(
@@ -21,8 +19,8 @@ def extend(
 
     Args:
         wave: `(batch, samples)`.
-        before: samples in front, 0 or more.
-        after: samples behind `wave`'s end; below 0 to cut it.
+        before: samples in front; below 0 to cut some off.
+        after: samples behind `wave`'s end; below 0 to cut some off.
         mode: what the clips are continued with.
         lengths: `(batch,)` samples of each clip, at which it is continued; all of them if absent.
 
@@ -33,9 +31,9 @@ def extend(
     if samples == 0:
         return wave.new_zeros(*wave.shape[:-1], before + after)
     if lengths is None:
-        if mode == "zeros":
+        if mode == "zeros" and samples + min(before, after, before + after) >= 0:
             return F.pad(wave, (before, after))
-        if after >= 0 and (mode == "replicate" or max(before, after) < samples):
+        if min(before, after) >= 0 and (mode == "replicate" or max(before, after) < samples):
             return F.pad(wave, (before, after), mode=mode)
     place = torch.arange(-before, samples + after, device=wave.device)
     ends = torch.full((1,), samples, device=wave.device) if lengths is None else lengths
