@@ -25,6 +25,7 @@ from sonoformer.spectral.options import (
     refuse_unknown,
 )
 from sonoformer.spectral.planes import measured
+from sonoformer.spectral.stft import as_clips
 from sonoformer.spectral.tables import Tables
 from sonoformer.spectral.windows import centred, window
 
@@ -153,21 +154,19 @@ class Cfp(Tables):
 
     def parts(self, wave: Tensor, lengths: Tensor | None = None) -> tuple[CfpParts, Tensor]:
         """The salience and what it is the product of, and the lengths in frames."""
-        if wave.ndim == 0 or not wave.is_floating_point():
-            raise ValueError(f"wave should be (..., samples), real; got {tuple(wave.shape)}")
-        outer = wave.shape[:-1]
+        clips, outer = as_clips(wave), wave.shape[:-1]
         if lengths is None:
             lengths = torch.full(outer, wave.shape[-1], device=wave.device)
+        elif lengths.shape != outer:
+            raise ValueError(f"lengths should be {tuple(outer)}; got {tuple(lengths.shape)}")
         with torch.autocast(wave.device.type, enabled=False):
-            wave = wave if wave.dtype == torch.float64 else wave.float()
-            clips = wave.reshape(outer.numel(), wave.shape[-1])
             magnitude = self._magnitude(clips, lengths.reshape(-1).to(wave.device))
             spectrum, cepstrum = self._layers(magnitude)
             low, high = (
-                found[..., : len(table)] @ table.to(wave.dtype)
+                found[..., : len(table)] @ table.to(clips.dtype)
                 for found, table in ((spectrum, self.frequencies), (cepstrum, self.quefrencies))
             )
-            plain = magnitude[..., : len(self.frequencies)] @ self.frequencies.to(wave.dtype)
+            plain = magnitude[..., : len(self.frequencies)] @ self.frequencies.to(clips.dtype)
         found = (part.reshape(*outer, *part.shape[1:]) for part in (low * high, plain, low, high))
         return CfpParts(*found), self.framing.frame_lengths(lengths)
 

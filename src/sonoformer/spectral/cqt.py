@@ -22,6 +22,7 @@ from sonoformer.spectral.framing import PadMode
 from sonoformer.spectral.options import configured
 from sonoformer.spectral.padding import extend
 from sonoformer.spectral.planes import measured, phase
+from sonoformer.spectral.stft import as_clips
 
 _SPARE = 2**23  # numbers of kernels that are made just in case the model is exported
 
@@ -83,19 +84,17 @@ class Cqt(nn.Module):
     def _transform(
         self, wave: Tensor, lengths: Tensor | None, kind: str
     ) -> tuple[tuple[Tensor, ...], Tensor]:
-        if wave.ndim == 0 or wave.is_complex():
-            raise ValueError(f"wave should be (..., samples), real; got {tuple(wave.shape)}")
-        outer, samples = wave.shape[:-1], wave.shape[-1]
+        clips, outer = as_clips(wave), wave.shape[:-1]
         if lengths is None:
-            counts = torch.full(outer, self.frames(samples), device=wave.device)
+            counts = torch.full(outer, self.frames(wave.shape[-1]), device=wave.device)
+        elif lengths.shape == outer:
+            counts = self.config.frame_lengths(lengths.to(wave.device, torch.long))
+            lengths = lengths.reshape(-1).to(wave.device)
         else:
-            counts = self.config.frame_lengths(lengths)
-            lengths = lengths.reshape(-1)
+            raise ValueError(f"lengths should be {tuple(outer)}; got {tuple(lengths.shape)}")
         with torch.autocast(wave.device.type, enabled=False):
-            wave = wave.reshape(-1, samples)
-            wave = wave if wave.dtype == torch.float64 else wave.float()
-            found = self._compute(wave, lengths, kind)
-        return tuple(plane.unflatten(0, outer) if outer else plane[0] for plane in found), counts
+            found = self._compute(clips, lengths, kind)
+        return tuple(plane.reshape(*outer, *plane.shape[1:]) for plane in found), counts
 
     def _compute(self, wave: Tensor, lengths: Tensor | None, kind: str) -> tuple[Tensor, ...]:
         if self._always_gemm or (self.config.backend == "auto" and exporting()):
