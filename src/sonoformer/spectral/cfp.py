@@ -25,7 +25,6 @@ from sonoformer.spectral.options import (
     refuse_unknown,
 )
 from sonoformer.spectral.planes import measured
-from sonoformer.spectral.stft import as_clips
 from sonoformer.spectral.tables import Tables
 from sonoformer.spectral.windows import centred, window
 
@@ -154,23 +153,22 @@ class Cfp(Tables):
 
     def parts(self, wave: Tensor, lengths: Tensor | None = None) -> tuple[CfpParts, Tensor]:
         """The salience and what it is the product of, and the lengths in frames."""
-        clips, outer = as_clips(wave), wave.shape[:-1]
-        if lengths is None:
-            lengths = torch.full(outer, wave.shape[-1], device=wave.device)
-        elif lengths.shape != outer:
-            raise ValueError(f"lengths should be {tuple(outer)}; got {tuple(lengths.shape)}")
+        clips, ends, counts = self.framing.clips(wave, lengths)
         with torch.autocast(wave.device.type, enabled=False):
-            magnitude = self._magnitude(clips, lengths.reshape(-1).to(wave.device))
+            magnitude = self._magnitude(clips, ends)
             spectrum, cepstrum = self._layers(magnitude)
             low, high = (
                 found[..., : len(table)] @ table.to(clips.dtype)
                 for found, table in ((spectrum, self.frequencies), (cepstrum, self.quefrencies))
             )
             plain = magnitude[..., : len(self.frequencies)] @ self.frequencies.to(clips.dtype)
-        found = (part.reshape(*outer, *part.shape[1:]) for part in (low * high, plain, low, high))
-        return CfpParts(*found), self.framing.frame_lengths(lengths)
+        found = (
+            part.reshape(*wave.shape[:-1], *part.shape[1:])
+            for part in (low * high, plain, low, high)
+        )
+        return CfpParts(*found), counts
 
-    def _magnitude(self, clips: Tensor, lengths: Tensor) -> Tensor:
+    def _magnitude(self, clips: Tensor, lengths: Tensor | None) -> Tensor:
         config = self.config
         padded = self.framing.padded(clips, lengths)
         frames = padded.unfold(1, config.n_fft, config.hop_length)

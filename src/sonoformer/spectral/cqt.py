@@ -22,7 +22,6 @@ from sonoformer.spectral.framing import PadMode
 from sonoformer.spectral.options import configured
 from sonoformer.spectral.padding import extend
 from sonoformer.spectral.planes import measured, phase
-from sonoformer.spectral.stft import as_clips
 
 _SPARE = 2**23  # numbers of kernels that are made just in case the model is exported
 
@@ -44,6 +43,7 @@ class Cqt(nn.Module):
         super().__init__()
         self.config = config = configured(CqtConfig, config, options)
         self._reach, self._first = config.reach, config.first_center
+        self._framing = config.framing
         wanted = config.trainable or config.backend == "gemm"
         spare = config.backend == "auto" and table_values(config) <= _SPARE
         self.bank = KernelBank(config) if wanted or spare else None
@@ -74,7 +74,7 @@ class Cqt(nn.Module):
 
     def frames(self, samples: int) -> int:
         """Frames of a clip of `samples` samples."""
-        return self.config.frames(samples)
+        return self._framing.frames(samples)
 
     def reset_to_analytic(self) -> None:
         """Undo all training of the kernels."""
@@ -84,16 +84,10 @@ class Cqt(nn.Module):
     def _transform(
         self, wave: Tensor, lengths: Tensor | None, kind: str
     ) -> tuple[tuple[Tensor, ...], Tensor]:
-        clips, outer = as_clips(wave), wave.shape[:-1]
-        if lengths is None:
-            counts = torch.full(outer, self.frames(wave.shape[-1]), device=wave.device)
-        elif lengths.shape == outer:
-            counts = self.config.frame_lengths(lengths.to(wave.device, torch.long))
-            lengths = lengths.reshape(-1).to(wave.device)
-        else:
-            raise ValueError(f"lengths should be {tuple(outer)}; got {tuple(lengths.shape)}")
+        clips, ends, counts = self._framing.clips(wave, lengths)
         with torch.autocast(wave.device.type, enabled=False):
-            found = self._compute(clips, lengths, kind)
+            found = self._compute(clips, ends, kind)
+        outer = wave.shape[:-1]
         return tuple(plane.reshape(*outer, *plane.shape[1:]) for plane in found), counts
 
     def _compute(self, wave: Tensor, lengths: Tensor | None, kind: str) -> tuple[Tensor, ...]:

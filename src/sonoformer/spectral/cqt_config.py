@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from sonoformer.errors import UserError
-from sonoformer.spectral.framing import PadMode
+from sonoformer.spectral.framing import Framing, PadMode
 from sonoformer.spectral.options import refuse_not_positive, refuse_outside, refuse_unknown
 from sonoformer.spectral.windows import WindowName, window
 
@@ -131,25 +131,21 @@ class CqtConfig:
     @property
     def width(self) -> int:
         """The longest kernel's length rounded up to a power of two: nnAudio's `kernel_width`."""
-        return 1 << (max(self.lengths) - 1).bit_length()
+        return max(2, 1 << (max(self.lengths) - 1).bit_length())
 
     @property
     def first_center(self) -> int:
         """Sample on which the first frame is centred."""
         return 0 if self.center else self.width // 2
 
+    @property
+    def framing(self) -> Framing:
+        """Where frames stand: as those of a transform of `width` samples."""
+        return Framing(self.width, self.hop_length, self.center, self.pad_mode)
+
     def frames(self, samples: int) -> int:
         """Frames of a clip; at least one."""
-        if self.center:
-            return 1 + samples // self.hop_length
-        return max(1, 1 + (samples - self.width) // self.hop_length)
-
-    def frame_lengths(self, lengths: Tensor) -> Tensor:
-        """As `frames`, for a tensor of lengths."""
-        if self.center:
-            return lengths.div(self.hop_length, rounding_mode="floor") + 1
-        rest = (lengths - self.width).div(self.hop_length, rounding_mode="floor")
-        return (rest + 1).clamp_min(1)
+        return self.framing.frames(samples)
 
     def kernel(self, bin_: int) -> tuple[int, Tensor]:
         """The analytic kernel of a bin, with which the signal's inner product is taken.

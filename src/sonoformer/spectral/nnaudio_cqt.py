@@ -162,7 +162,7 @@ class CQT2010v2(CQT1992v2):
     """The exact transform with the arguments of nnAudio's CQT2010v2.
 
     Differences: nnAudio lowers the sample rate octave by octave, and its magnitudes are off (0.09
-    of the largest for harmonic tones and noise, 0.3 to 0.6 with `earlydownsample`, its default);
+    of the largest for harmonic tones and noise, 0.3 and more with `earlydownsample`, its default);
     this is CQT1992v2, to rounding. nnAudio's complex values and its default scale go with the
     lowered rate; ours do not. Hops need not be divisible
     by a power of two. `earlydownsample` and `norm` have no part in an exact result and are
