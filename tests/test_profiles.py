@@ -15,7 +15,8 @@ from sonoformer.settings import build, merged
 from sonoformer.tasks.config import FinetuneConfig
 
 PRETRAINED = [name for name in recipes.names() if name.startswith("ssast-")]
-FINETUNED = [name for name in recipes.names() if name not in [*PRETRAINED, "small"]]
+OWN = ("small", "rumble", "ultrasound")  # no paper's
+FINETUNED = [name for name in recipes.names() if name not in (*PRETRAINED, *OWN)]
 MINE = """
 crop: 0.5
 train: {batch_size: 3, optimiser: {lr: 0.01}}

@@ -292,11 +292,11 @@ def test_fp32_under_autocast_and_after_half() -> None:
         assert plain.dtype == torch.float32
         assert (plain - expected).abs().max() < 1e-3
     halved = copy.deepcopy(front).to(torch.bfloat16)
-    assert halved.fbank.window.dtype == torch.float32
+    assert halved.transform.window.dtype == torch.float32
     assert (halved(wave.clone().requires_grad_())[0] - expected).abs().max() < 1e-3
     assert torch.equal(halved(wave)[0], expected)
     doubled = copy.deepcopy(front).double()
-    assert torch.equal(doubled.fbank.window, torch.hann_window(400, False, dtype=torch.float64))
+    assert torch.equal(doubled.transform.window, torch.hann_window(400, False, dtype=torch.float64))
 
 
 def test_half_precision_and_strided_waveforms_are_taken() -> None:

@@ -63,3 +63,8 @@ class PretrainConfig:
         if not 0 <= self.balance <= 1:
             raise UserError(f"balance: must be between 0 and 1; got {self.balance}")
         refuse_unheard(self.front, self.crop, "crop")
+        if self.front.trainable:
+            raise UserError(
+                "front.trainable: what is to be predicted would change with what predicts it; learn "
+                "the front end in fine-tuning"
+            )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from sonoformer.errors import UserError
-from sonoformer.spectral.kaldi import FbankConfig
+from sonoformer.spectral.config import FbankConfig
 
 
 def refuse_unheard(front: FbankConfig, seconds: float, option: str) -> None:

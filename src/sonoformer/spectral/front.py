@@ -1,4 +1,4 @@
-"""The front end that an encoder owns: filterbank, normalisation, and what padding holds."""
+"""The front end that an encoder owns: transform, normalisation, and what padding holds."""
 
 from __future__ import annotations
 
@@ -6,20 +6,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sonoformer.spectral.kaldi import FbankConfig, KaldiFbank
+from sonoformer.spectral.config import FbankConfig
+from sonoformer.spectral.kaldi import KaldiFbank
+from sonoformer.spectral.transforms import build_transform
 
 _LEVEL = 0.05  # -26 dBFS
 
 
 class FrontEnd(nn.Module):
-    """Waveforms -> normalised log-mel spectrograms: (x - mean) / (2 std), as AST and SSAST do."""
+    """Waveforms -> normalised spectrograms: (x - mean) / (2 std), as AST and SSAST do."""
 
     def __init__(self, config: FbankConfig = FbankConfig()) -> None:
         super().__init__()
         self.config = config
         # Made here also where a model is laid out without memory (torch's meta device).
         with torch.device("cpu"):
-            self.fbank = KaldiFbank(config)
+            self.transform = build_transform(config)
 
     def frames(self, samples: int) -> int:
         """Frames of a clip of `samples` samples."""
@@ -34,7 +36,11 @@ class FrontEnd(nn.Module):
         config = self.config
         if config.level == "equal":
             wave = equal_level(wave, lengths)
-        spec, frames = self.fbank.scaled(wave, lengths, config.mean, 1 / (2 * config.std))
+        if isinstance(self.transform, KaldiFbank):
+            spec, frames = self.transform.scaled(wave, lengths, config.mean, 1 / (2 * config.std))
+        else:
+            levels, frames = self.transform(wave, lengths)
+            spec = (levels - config.mean) / (2 * config.std)
         if config.fixed_frames is not None:
             return self._fixed(spec, frames, config.fixed_frames)
         if lengths is None:
@@ -57,7 +63,8 @@ class FrontEnd(nn.Module):
         """As `forward` before normalisation: what statistics are measured on."""
         if self.config.level == "equal":
             wave = equal_level(wave, lengths)
-        return self.fbank(wave, lengths)
+        levels, frames = self.transform(wave, lengths)
+        return levels, frames
 
     @property
     def pad_value(self) -> float:

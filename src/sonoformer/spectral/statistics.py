@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from sonoformer.errors import UserError
+from sonoformer.spectral.config import FbankConfig
 from sonoformer.spectral.front import FrontEnd
-from sonoformer.spectral.kaldi import FbankConfig
 
 
 @dataclass(frozen=True)
