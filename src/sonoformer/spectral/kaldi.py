@@ -9,123 +9,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sonoformer.errors import UserError
 from sonoformer.spectral.blocked import Plan, log_mels
-from sonoformer.spectral.mel import Window, mel_filters, symmetric_window
-
-Padding = Literal["mask", "reference"]
-Level = Literal["keep", "equal"]
-_LARGEST_TABLE = 2**25  # of filters, in cells
-
-
-@dataclass(frozen=True)
-class FbankConfig:
-    """Filterbank and normalisation; the defaults are AST's and SSAST's on AudioSet."""
-
-    sample_rate: int = 16000
-    """Hz of the waveforms."""
-    n_mels: int = 128
-    """Mel filters."""
-    window_ms: float = 25.0
-    """Length of a frame in milliseconds."""
-    hop_ms: float = 10.0
-    """Milliseconds from one frame to the next."""
-    low_hz: float = 20.0
-    """Lower edge of the lowest filter."""
-    high_hz: float | None = None
-    """Upper edge of the highest filter; half the sample rate if absent."""
-    window: Window = "hann"
-    """Symmetric window; povey is hann to the power 0.85."""
-    preemphasis: float = 0.97
-    """Coefficient of y[i] = x[i] - c x[i-1] inside a frame."""
-    log_floor: float = 1.1920929e-7
-    """Least energy before the logarithm."""
-    mean: float = -4.2677393
-    """Mean of the log-mel values; normalised is (x - mean) / (2 std)."""
-    std: float = 4.5689974
-    """Standard deviation of the log-mel values."""
-    level: Level = "keep"
-    """equal: every clip is brought to the same mean level (-26 dBFS) first, for recordings whose
-    level tells of the recorder rather than of the sound."""
-    padding: Padding = "mask"
-    """What frames past a clip's end hold after normalisation: 0 (the mean), or, as the authors'
-    loader has it, the value of a raw log-mel of 0.0, which is louder than the mean."""
-    fixed_frames: int | None = None
-    """Pad or cut every clip to this many frames and take padding for sound, as AST, SSAST and
-    transformers do; if absent, clips keep their lengths and padding is never attended to."""
-
-    def __post_init__(self) -> None:
-        for name, kind in (("window", Window), ("padding", Padding), ("level", Level)):
-            value, known = getattr(self, name), get_args(kind)
-            if value not in known:
-                raise UserError(f"{name}: must be one of {', '.join(known)}; got {value!r}")
-        for name in ("sample_rate", "n_mels", "std", "log_floor", "window_ms", "hop_ms"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise UserError(f"{name}: must be above 0 and finite; got {getattr(self, name)}")
-        if not math.isfinite(self.mean):
-            raise UserError(f"mean: must be finite; got {self.mean}")
-        if not 0 <= self.preemphasis <= 1:
-            raise UserError(f"preemphasis: must lie within 0 to 1; got {self.preemphasis}")
-        if self.hop_length < 1 or self.window_length < 2:
-            raise UserError(
-                f"window_ms, hop_ms: {self.window_ms} and {self.hop_ms} ms are less than a sample "
-                f"at {self.sample_rate} Hz"
-            )
-        if self.n_mels * self.n_fft > _LARGEST_TABLE:
-            raise UserError(
-                f"n_mels, window_ms: {self.n_mels} filters over {self.n_fft} samples are too many"
-            )
-        if self.fixed_frames is not None and not 1 <= self.fixed_frames <= 10**6:
-            raise UserError(
-                f"fixed_frames: must lie within 1 to a million; got {self.fixed_frames}"
-            )
-        if not 0 <= self.low_hz < self.top_hz <= self.sample_rate / 2:
-            raise UserError(
-                f"low_hz, high_hz: {self.low_hz} to {self.top_hz} Hz must rise and lie within "
-                f"0 to {self.sample_rate / 2:g} Hz"
-            )
-
-    @property
-    def window_length(self) -> int:
-        """Samples a frame."""
-        return int(self.sample_rate * self.window_ms / 1000)
-
-    @property
-    def hop_length(self) -> int:
-        """Samples from one frame to the next."""
-        return int(self.sample_rate * self.hop_ms / 1000)
-
-    @property
-    def n_fft(self) -> int:
-        """The next power of two."""
-        return 1 << (self.window_length - 1).bit_length()
-
-    @property
-    def top_hz(self) -> float:
-        """Upper edge of the highest filter in Hz."""
-        return self.sample_rate / 2 if self.high_hz is None else self.high_hz
-
-    def frames(self, samples: int) -> int:
-        """Frames of a clip: those that fit, and at least one; or as many as are fixed."""
-        if self.fixed_frames is not None:
-            return self.fixed_frames
-        return max(1, 1 + (samples - self.window_length) // self.hop_length)
-
-
-PRESETS = {
-    "audioset": {"mean": -4.2677393, "std": 4.5689974},
-    "esc50": {"mean": -6.6268077, "std": 5.358466},
-    "speech-commands": {"mean": -6.845978, "std": 5.5654526},
-}
-"""Normalisation constants of the authors' checkpoints (computed over zero-padded and masked
-spectrograms, so a clean pass over the same data gives others)."""
+from sonoformer.spectral.buffers import exporting, tracing
+from sonoformer.spectral.config import FbankConfig
+from sonoformer.spectral.mel import mel_filters, symmetric_window
 
 
 class KaldiFbank(nn.Module):
@@ -180,7 +72,7 @@ class KaldiFbank(nn.Module):
             if short > 0:
                 wave = F.pad(wave, (0, short))
             plain = wave.device.type != "cpu" or wave.dtype == torch.float64
-            if plain or (torch.is_grad_enabled() and wave.requires_grad) or _tracing():
+            if plain or (torch.is_grad_enabled() and wave.requires_grad) or tracing():
                 spec = (self._whole(wave) - shift) * scale
             else:
                 with torch.no_grad():
@@ -192,10 +84,23 @@ class KaldiFbank(nn.Module):
         frames = wave.unfold(1, config.window_length, config.hop_length)
         frames = frames - frames.mean(-1, keepdim=True)
         before = torch.cat([frames[..., :1], frames[..., :-1]], -1)
-        spectrum = torch.fft.rfft((frames - config.preemphasis * before) * window, n=config.n_fft)
-        power = spectrum.real.square() + spectrum.imag.square()
-        energy = power[..., :-1] @ self.filters.to(wave.dtype)
+        frames = (frames - config.preemphasis * before) * window
+        if exporting():
+            # Products run everywhere, and faster than the Fourier operators of other programs.
+            planes = (frames @ self._turns(wave)).unflatten(-1, (2, -1))
+            power = planes.square().sum(-2)
+        else:
+            spectrum = torch.fft.rfft(frames, n=config.n_fft)
+            power = (spectrum.real.square() + spectrum.imag.square())[..., :-1]
+        energy = power @ self.filters.to(wave.dtype)
         return energy.clamp_min(config.log_floor).log()
+
+    def _turns(self, like: Tensor) -> Tensor:
+        """Cosines, then sines of all bins but the last, `(window, n_fft)`."""
+        step = torch.arange(self.config.window_length, device=like.device).unsqueeze(1)
+        bins = torch.arange(self.config.n_fft // 2, device=like.device)
+        angle = (step * bins % self.config.n_fft).to(like.dtype) * (2 * math.pi / self.config.n_fft)
+        return torch.cat([angle.cos(), angle.sin()], 1)
 
     def _tables(self) -> tuple[Tensor, Tensor]:
         """Window and filters in float64."""
@@ -212,7 +117,3 @@ class KaldiFbank(nn.Module):
             device = self.window.device
             self.window, self.filters = (t.to(device, kind) for t in self._tables())
         return self
-
-
-def _tracing() -> bool:
-    return torch.compiler.is_compiling() or torch.onnx.is_in_onnx_export()

@@ -105,7 +105,7 @@ class Leaf(nn.Module):
     def filters(self) -> Tensor:
         """Real, then imaginary parts of the Gabor filters, `(2 n_filters, window_length)`."""
         taps = self.config.window_length
-        center = self.center.clamp(0, math.pi)
+        center = self.center.clamp(0.0, math.pi)
         width = self.width.clamp(4 * _PEAK / math.pi, taps * _PEAK / math.pi).unsqueeze(1)
         time = torch.arange(taps, device=center.device, dtype=center.dtype) - taps // 2
         envelope = (-0.5 * (time / width).square()).exp() / (math.sqrt(2 * math.pi) * width)
