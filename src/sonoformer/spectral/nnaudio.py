@@ -17,7 +17,7 @@ from sonoformer.spectral.nnaudio_cqt import (
     CQT2010v2,
 )
 from sonoformer.spectral.nnaudio_filters import MFCC, Gammatonegram, MelSpectrogram
-from sonoformer.spectral.nnaudio_stft import STFT, iSTFT
+from sonoformer.spectral.nnaudio_stft import STFT, Griffin_Lim, iSTFT
 
 __all__ = [
     "CFP",
@@ -31,6 +31,7 @@ __all__ = [
     "CQT2010v2",
     "Combined_Frequency_Periodicity",
     "Gammatonegram",
+    "Griffin_Lim",
     "MelSpectrogram",
     "iSTFT",
 ]

@@ -9,7 +9,9 @@ from torch import Tensor, nn
 
 from sonoformer.errors import UserError
 from sonoformer.spectral.mel_spectrogram import MelSpectrogram as Filtered
+from sonoformer.spectral.mfcc import cosine_transform
 from sonoformer.spectral.nnaudio_common import clips, padding, window_name
+from sonoformer.spectral.tables import Tables
 
 
 class MelSpectrogram(nn.Module):
@@ -121,7 +123,7 @@ class Gammatonegram(MelSpectrogram):
         self.unit = 1 / n_fft
 
 
-class MFCC(nn.Module):
+class MFCC(Tables):
     """Mel cepstrum with nnAudio's arguments and shapes: decibels of mel energies not more than
     `top_db` under the loudest of the clip, and their orthonormal cosine transform.
 
@@ -153,23 +155,18 @@ class MFCC(nn.Module):
         count = self.melspec_layer.filtered.config.n_mels
         if not 1 <= n_mfcc <= count:
             raise UserError(f"n_mfcc: must lie within 1 to n_mels ({count}); got {n_mfcc}")
-        self.register_buffer("cosines", _cosines(count, n_mfcc).float(), persistent=False)
+        self.count = count, n_mfcc
+        self._lay_tables()
 
     def forward(self, x: Tensor) -> Tensor:
         """`(samples)`, `(batch, samples)` or `(batch, 1, samples)` -> `(batch, n_mfcc, frames)`."""
         level = 10 * self.melspec_layer(x).clamp_min(self.amin).log10() - self.offset
         if self.top_db is not None:
             level = torch.maximum(level, level.amax((1, 2), keepdim=True) - self.top_db)
-        return self.cosines.to(level.dtype) @ level
+        return self.cosines.T.to(level.dtype) @ level
 
-
-def _cosines(count: int, kept: int) -> Tensor:
-    """`(kept, count)` float64, the orthonormal cosine transform of type II."""
-    row = torch.arange(kept, dtype=torch.float64).unsqueeze(1)
-    column = torch.arange(count, dtype=torch.float64)
-    table = torch.cos(math.pi / count * (column + 0.5) * row) * math.sqrt(2 / count)
-    table[0] /= math.sqrt(2)
-    return table
+    def _tables(self) -> dict[str, Tensor]:
+        return {"cosines": cosine_transform(*self.count)}
 
 
 __all__ = ["MFCC", "Gammatonegram", "MelSpectrogram"]

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from sonoformer.errors import UserError
-from sonoformer.spectral.framing import Framing
+from sonoformer.spectral.griffin_lim import GriffinLim
 from sonoformer.spectral.istft import Istft, inverted
-from sonoformer.spectral.kernels import fourier
 from sonoformer.spectral.nnaudio_common import (
     bins_first,
     clips,
@@ -19,17 +18,18 @@ from sonoformer.spectral.nnaudio_common import (
     window_name,
 )
 from sonoformer.spectral.planes import phase
+from sonoformer.spectral.scaled_stft import ScaledStft
 from sonoformer.spectral.stft import Stft
 from sonoformer.spectral.stft_config import StftConfig
-from sonoformer.spectral.tables import Tables
 
 
 class STFT(nn.Module):
     """Short-time Fourier transform with nnAudio's arguments and shapes.
 
     Equal to nnAudio's. Differences: computed by FFT unless `trainable` or on another frequency
-    scale; `n_fft` is even; magnitudes have no 1e-8 under the root when trained; clips shorter than
-    half a frame are reflected to and fro instead of refused; nothing is printed.
+    scale; `n_fft` is even; `fmax` is at most half the sample rate; magnitudes have no 1e-8 under
+    the root when trained; clips shorter than half a frame are reflected to and fro instead of
+    refused; nothing is printed.
     """
 
     def __init__(
@@ -53,24 +53,29 @@ class STFT(nn.Module):
         super().__init__()
         refuse_format(output_format)
         self.output_format, self.freq_bins, self.iSTFT = output_format, freq_bins, iSTFT
-        config = StftConfig(
-            n_fft=n_fft,
-            win_length=win_length,
-            hop_length=hop_length or (win_length or n_fft) // 4,
-            window=window_name(window),  # type: ignore[arg-type]
-            center=center,
-            pad_mode=padding(pad_mode),
-            trainable="kernels" if trainable else "none",
-        )
-        self.config = config
-        self.stft: Stft | _ScaledStft
+        frames: dict[str, Any] = {
+            "n_fft": n_fft,
+            "win_length": win_length,
+            "hop_length": hop_length or (win_length or n_fft) // 4,
+            "window": window_name(window),
+            "center": center,
+            "pad_mode": padding(pad_mode),
+        }
+        self.stft: Stft | ScaledStft
         if freq_scale == "no":
-            self.stft = Stft(config)
-            hertz = [k * sr / n_fft for k in range(freq_bins or config.bins)]
+            self.stft = Stft(**frames, trainable="kernels" if trainable else "none")
+            self.bins2freq = [k * sr / n_fft for k in range(freq_bins or n_fft // 2 + 1)]
         else:
-            hertz = _scaled(freq_scale, fmin, fmax, freq_bins or config.bins)
-            self.stft = _ScaledStft(config, hertz, sr)
-        self.bins2freq = hertz
+            self.stft = ScaledStft(
+                **frames,
+                sample_rate=sr,
+                n_bins=freq_bins or n_fft // 2 + 1,
+                scale=_scale(freq_scale),
+                low_hz=fmin,
+                high_hz=fmax,
+                trainable=trainable,
+            )
+            self.bins2freq = self.stft.config.hertz().tolist()
 
     def forward(self, x: Tensor, output_format: str | None = None) -> Tensor:
         """The transform.
@@ -104,8 +109,9 @@ class STFT(nn.Module):
         if not isinstance(self.stft, Stft):
             raise UserError("freq_scale: only spectra of freq_scale 'no' have an inverse")
         real, imaginary = _halves(X, onesided)
-        window = self.config.analytic_window().to(X.device)
-        return inverted(real, imaginary, window, self.config.framing, None, length)[0]
+        config = self.stft.config
+        window = config.analytic_window().to(X.device)
+        return inverted(real, imaginary, window, config.framing, None, length)[0]
 
 
 class iSTFT(nn.Module):  # noqa: N801
@@ -160,44 +166,50 @@ class iSTFT(nn.Module):  # noqa: N801
         return self.istft(real, imaginary, length=length)[0]
 
 
-class _ScaledStft(Tables):
-    """A transform at any frequencies, `(batch, samples)` -> planes `(batch, frames, bins)`."""
+class Griffin_Lim(nn.Module):  # noqa: N801
+    """Waveforms from magnitudes, with nnAudio's arguments and shapes.
 
-    kernels: Tensor
+    Differences: nnAudio's own does not run with torch 2.13, whose inverse transform takes no real
+    pairs; the first phases follow from a fixed seed and are uniform (nnAudio draws normal ones
+    from the global generator); `device` is accepted only so that calls need no change: sound is
+    computed where the magnitudes are.
+    """
 
-    def __init__(self, config: StftConfig, hertz: list[float], sample_rate: float) -> None:
+    def __init__(
+        self,
+        n_fft: int,
+        n_iter: int = 32,
+        hop_length: int | None = None,
+        win_length: int | None = None,
+        window: str = "hann",
+        center: bool = True,
+        pad_mode: str = "reflect",
+        momentum: float = 0.99,
+        device: str = "cpu",
+    ) -> None:
         super().__init__()
-        self.config, self.hertz, self.sample_rate = config, hertz, sample_rate
-        self.framing: Framing = config.framing
-        self._lay_tables()
-        if config.trainable != "none":
-            self.kernels = nn.Parameter(self._made().float())
+        config = StftConfig(
+            n_fft=n_fft,
+            win_length=win_length,
+            hop_length=hop_length or n_fft // 4,
+            window=window_name(window),  # type: ignore[arg-type]
+            center=center,
+            pad_mode=padding(pad_mode),
+        )
+        self.griffin_lim = GriffinLim(iterations=n_iter, momentum=momentum, stft=config)
 
-    def planes(self, wave: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Real and imaginary parts, and frames."""
-        with torch.autocast(wave.device.type, enabled=False):
-            wave = wave if wave.dtype == torch.float64 else wave.float()
-            frames = self.framing.padded(wave, None)
-            frames = frames.unfold(1, self.config.n_fft, self.config.hop_length)
-            real, imaginary = (frames @ self.kernels.to(wave.dtype)).chunk(2, -1)
-        counts = torch.full((len(wave),), real.shape[1], device=wave.device)
-        return real, imaginary, counts
-
-    def _made(self) -> Tensor:
-        turns = torch.tensor(self.hertz, dtype=torch.float64) / self.sample_rate
-        return fourier(self.config.analytic_window(), turns)
-
-    def _tables(self) -> dict[str, Tensor]:
-        return {"kernels": self._made()} if self.config.trainable == "none" else {}
+    def forward(self, S: Tensor) -> Tensor:
+        """Magnitudes `(batch, n_fft / 2 + 1, frames)` -> waveforms `(batch, samples)`."""
+        if S.ndim != 3:
+            raise ValueError(f"S should be (batch, bins, frames); got {tuple(S.shape)}")
+        return self.griffin_lim(S.transpose(1, 2))[0]
 
 
-def _scaled(scale: str, fmin: float, fmax: float, bins: int) -> list[float]:
-    """Hz of the bins: from `fmin` on, `fmax` excluded."""
-    if scale == "linear":
-        return [fmin + k * (fmax - fmin) / bins for k in range(bins)]
-    if scale in ("log", "log2"):
-        return [fmin * math.exp(k * math.log(fmax / fmin) / bins) for k in range(bins)]
-    raise UserError(f"freq_scale: must be no, linear, log or log2; got {scale!r}")
+def _scale(freq_scale: str) -> str:
+    scales = {"linear": "linear", "log": "log", "log2": "log"}
+    if freq_scale not in scales:
+        raise UserError(f"freq_scale: must be no, {', '.join(scales)}; got {freq_scale!r}")
+    return scales[freq_scale]
 
 
 def _halves(X: Tensor, onesided: bool) -> tuple[Tensor, Tensor]:
@@ -215,4 +227,4 @@ def _halves(X: Tensor, onesided: bool) -> tuple[Tensor, Tensor]:
     return (real[..., :half] + other(real)) / 2, (imaginary[..., :half] - other(imaginary)) / 2
 
 
-__all__ = ["STFT", "iSTFT"]
+__all__ = ["STFT", "Griffin_Lim", "iSTFT"]
