@@ -8,21 +8,20 @@ product, whose rows are doubled and cut into bands.
 
 from __future__ import annotations
 
-import threading
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from sonoformer.spectral.buffers import reused
 from sonoformer.spectral.mel import bands
 
 _ROWS = 256
 """Most frames of a block."""
-_local = threading.local()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Plan:
     """What the blocks of one filterbank share; all tensors float32 on the CPU.
 
@@ -88,7 +87,7 @@ def log_mels(wave: Tensor, plan: Plan, shift: float = 0.0, scale: float = 1.0) -
     count = 1 + (wave.shape[1] - len(plan.window)) // plan.hop
     out = torch.empty(len(wave), count, plan.n_mels)
     rows = -(-count // -(-count // _ROWS))
-    buffers = _buffers(plan, rows)
+    buffers = reused(plan, rows, lambda rows: _allocate(plan, rows))
     # Blocks of one size: the last begins a little earlier rather than being shorter.
     starts = [min(first, count - rows) for first in range(0, count, rows)]
     for clip, target in zip(wave, out, strict=True):
@@ -120,19 +119,6 @@ def _clip(clip: Tensor, target: Tensor, plan: Plan, buffers: _Buffers, starts: l
         for squares, weights, energy in buffers.products:
             torch.mm(squares, weights, out=energy)
         torch.log(buffers.energy.clamp_min_(plan.floor), out=target[start:stop])
-
-
-def _buffers(plan: Plan, rows: int) -> _Buffers:
-    """This thread's buffers; made anew when the filterbank or the block's size changes."""
-    key = (id(plan), rows)
-    if getattr(_local, "key", None) != key:
-        # Made in inference mode, they could not be written to outside it.
-        with torch.inference_mode(False):
-            _local.buffers = _allocate(plan, rows)
-        # The plan is kept so that its id stays its own.
-        _local.key, _local.plan = key, plan
-    buffers: _Buffers = _local.buffers
-    return buffers
 
 
 def _allocate(plan: Plan, rows: int) -> _Buffers:

@@ -138,7 +138,7 @@ def filtered(wave: Tensor, lengths: Tensor | None, plan: FilterPlan) -> Tensor:
     memory = None
     for clip, start, block in _blocks(wave, lengths, stft, out):
         rows = len(block.frames)
-        if memory is None:
+        if memory is None or rows > len(memory.outputs):
             memory = reused(plan, rows, lambda rows: _filtered(plan, rows))
         torch.fft.rfft(block.frames, out=block.spectrum)
         if plan.power == 2:
@@ -199,23 +199,25 @@ class _Padder:
         self._wave, self._framing = wave, framing
         room = max(framing.n_fft, wave.shape[1] + 2 * framing.pad)
         self._whole = torch.zeros(room, dtype=wave.dtype)
-        self._end = -1
-        self._edges = torch.arange(0)
 
     def __call__(self, clip: int, end: int) -> Tensor:
         """`(samples,)`: clip number `clip`, which is `end` samples long."""
-        framing, whole = self._framing, self._whole
-        pad = framing.pad
-        whole[pad : pad + end] = self._wave[clip, :end]
-        if framing.pad_mode == "zeros" or pad == 0 or end == 0:
-            whole[:pad] = 0
-            whole[pad + end :] = 0
+        whole, sound, pad = self._whole, self._wave[clip, :end], self._framing.pad
+        whole[pad : pad + end] = sound
+        before, after = whole[:pad], whole[pad + end :]
+        if self._framing.pad_mode == "zeros" or pad == 0 or end == 0:
+            before.zero_()
+            after.zero_()
             return whole
-        if end != self._end:
-            steps = torch.arange(pad)
-            outside = torch.cat([steps - pad, steps + end])
-            self._edges, self._end = framing.folded(outside, torch.tensor(end)), end
-        edges = self._wave[clip].index_select(0, self._edges)
-        whole[:pad] = edges[:pad]
-        whole[pad + end : pad + end + pad] = edges[pad:]
+        after = after[:pad]
+        if self._framing.pad_mode == "replicate":
+            before.copy_(sound[0])
+            after.copy_(sound[-1])
+        elif end > pad:
+            before.copy_(sound[1 : pad + 1].flip(0))
+            after.copy_(sound[-pad - 1 : -1].flip(0))
+        else:
+            steps, length = torch.arange(pad), torch.tensor(end)
+            before.copy_(sound[self._framing.folded(steps - pad, length)])
+            after.copy_(sound[self._framing.folded(steps + end, length)])
         return whole

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -42,6 +43,36 @@ class Framing:
         """As `frames`, for a tensor of lengths in samples."""
         room = lengths + (2 * self.pad - self.n_fft)
         return (room.div(self.hop, rounding_mode="floor") + 1).clamp_min(1)
+
+    def clips(self, wave: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor | None, Tensor]:
+        """A batch of any shape as rows.
+
+        Args:
+            wave: `(…, samples)`.
+            lengths: `(…)` samples of each clip; all of them if absent.
+
+        Returns:
+            `(batch, samples)`, fp32 or float64; `(batch,)` lengths, if there are any; `(…)` frames.
+
+        Raises:
+            ValueError: there is no sample axis, the values are no real sound, or lengths do not
+                fit.
+        """
+        if wave.ndim < 1 or not wave.is_floating_point():
+            raise ValueError(
+                f"wave should be (…, samples) of real numbers; got {tuple(wave.shape)} {wave.dtype}"
+            )
+        batch, samples = wave.shape[:-1], wave.shape[-1]
+        # The product of the sizes, unlike numel(), may stay unknown in an exported graph.
+        clips = wave.reshape(math.prod(batch), samples)
+        clips = clips if wave.dtype == torch.float64 else clips.float()
+        if lengths is None:
+            ends = torch.full(batch, wave.shape[-1], device=wave.device)
+            return clips, None, self.frame_lengths(ends)
+        if lengths.shape != batch:
+            raise ValueError(f"lengths should be {tuple(batch)}; got {tuple(lengths.shape)}")
+        ends = lengths.to(wave.device, torch.long)
+        return clips, ends.reshape(-1), self.frame_lengths(ends)
 
     def padded(self, wave: Tensor, lengths: Tensor | None) -> Tensor:
         """Clips with what stands around them; differentiable.
@@ -94,3 +125,17 @@ class Framing:
         period = (2 * last).clamp_min(1)
         place = index.remainder(period)
         return torch.minimum(place, period - place).clamp_min(0)
+
+
+def as_clips(wave: Tensor) -> Tensor:
+    """`(…, samples)` -> `(batch, samples)`, fp32 or float64.
+
+    Raises:
+        ValueError: there is no sample axis, or the values are no real sound.
+    """
+    if wave.ndim < 1 or not wave.is_floating_point():
+        raise ValueError(
+            f"wave should be (…, samples) of real numbers; got {tuple(wave.shape)} {wave.dtype}"
+        )
+    clips = wave.reshape(wave.shape[:-1].numel(), wave.shape[-1])
+    return clips if wave.dtype == torch.float64 else clips.float()

@@ -61,7 +61,7 @@ class MelSpectrogram(torch.nn.Module):
     def energies(self, wave: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """As `forward`, before compression."""
         stft = self.stft
-        clips, ends, frames = stft.clips(wave, lengths)
+        clips, ends, frames = stft.framing.clips(wave, lengths)
         with torch.autocast(clips.device.type, enabled=False):
             if self._plan is not None and stft.reuses(clips):
                 with torch.no_grad():
@@ -122,7 +122,7 @@ class MelSpectrogram(torch.nn.Module):
         return self._of_ready(self.stft.frames.finish(state))
 
     def _of_ready(self, ready: Tensor) -> Tensor:
-        clips, _, _ = self.stft.clips(ready, None)
+        clips, _, _ = self.stft.framing.clips(ready, None)
         if clips.shape[1] == 0:
             return clips.new_zeros(*ready.shape[:-1], 0, self.config.n_mels)
         if self._chunk_plan is not None and self.stft.reuses(clips):

@@ -17,6 +17,7 @@ from sonoformer.errors import UserError
 from sonoformer.spectral import blocked_stft
 from sonoformer.spectral.blocked_stft import StftPlan
 from sonoformer.spectral.buffers import exporting, may_reuse
+from sonoformer.spectral.framing import as_clips
 from sonoformer.spectral.istft import inverted
 from sonoformer.spectral.kernels import folded_planes, folded_tables, fourier, turns
 from sonoformer.spectral.options import configured
@@ -25,7 +26,7 @@ from sonoformer.spectral.stft_config import Backend, StftConfig, Trainable
 from sonoformer.spectral.streaming import Frames, FrameState
 from sonoformer.spectral.tables import Tables
 
-__all__ = ["Backend", "Stft", "StftConfig", "Trainable"]
+__all__ = ["Backend", "Stft", "StftConfig", "Trainable", "as_clips"]
 
 
 class Stft(Tables):
@@ -70,7 +71,7 @@ class Stft(Tables):
 
     def planes(self, wave: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Real and imaginary parts `(…, frames, bins)`, and frames of each clip."""
-        clips, ends, frames = self.clips(wave, lengths)
+        clips, ends, frames = self.framing.clips(wave, lengths)
         with torch.autocast(clips.device.type, enabled=False):
             if self.reuses(clips):
                 assert self.plan is not None
@@ -141,7 +142,7 @@ class Stft(Tables):
 
     def ready_planes(self, ready: Tensor) -> tuple[Tensor, Tensor]:
         """Planes of a stretch of sound that its frames fill, `(…, samples)`."""
-        clips = as_clips(ready)
+        clips, _, _ = self.framing.clips(ready, None)
         if clips.shape[1] == 0:
             empty = clips.new_zeros(len(clips), 0, self.config.bins)
             return _shaped(empty, ready), _shaped(empty, ready)
@@ -149,20 +150,6 @@ class Stft(Tables):
         return _shaped(re, ready), _shaped(im, ready)
 
     # The parts ------------------------------------------------------------------------------------
-
-    def clips(self, wave: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor | None, Tensor]:
-        """Clips `(batch, samples)` fp32 or float64, their lengths, and `(…)` their frames."""
-        clips, ends = as_clips(wave), None
-        if lengths is None:
-            frames = wave.new_full(wave.shape[:-1], clips.shape[1], dtype=torch.long)
-        else:
-            if lengths.shape != wave.shape[:-1]:
-                raise ValueError(
-                    f"lengths should be {tuple(wave.shape[:-1])}; got {tuple(lengths.shape)}"
-                )
-            frames = lengths.to(wave.device, torch.long)
-            ends = frames.reshape(-1)
-        return clips, ends, self.framing.frame_lengths(frames)
 
     def reuses(self, clips: Tensor) -> bool:
         """Whether blocks in reused memory may be used."""
@@ -204,7 +191,7 @@ class Stft(Tables):
         return {**tables, "turns": turns(self.config.n_fft)}
 
     def _measured(self, wave: Tensor, lengths: Tensor | None, power: int) -> tuple[Tensor, Tensor]:
-        clips, ends, frames = self.clips(wave, lengths)
+        clips, ends, frames = self.framing.clips(wave, lengths)
         with torch.autocast(clips.device.type, enabled=False):
             if self.reuses(clips):
                 assert self.plan is not None
@@ -213,24 +200,6 @@ class Stft(Tables):
             else:
                 found = measured(*self.of_padded(self.framing.padded(clips, ends)), power)
         return _shaped(found, wave), frames
-
-
-def as_clips(wave: Tensor) -> Tensor:
-    """`(…, samples)` -> `(batch, samples)`, fp32 or float64.
-
-    Raises:
-        ValueError: there is no sample axis, or the values are no real sound.
-    """
-    if wave.ndim < 1 or not wave.is_floating_point():
-        raise ValueError(
-            f"wave should be (…, samples) of real numbers; got {tuple(wave.shape)} {wave.dtype}"
-        )
-    clips = (
-        wave.reshape(-1, wave.shape[-1])
-        if wave.numel()
-        else wave.reshape(wave.shape[:-1].numel(), wave.shape[-1])
-    )
-    return clips if wave.dtype == torch.float64 else clips.float()
 
 
 def _shaped(clips: Tensor, wave: Tensor) -> Tensor:
