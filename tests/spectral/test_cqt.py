@@ -6,6 +6,7 @@ import copy
 import itertools
 import pickle
 import threading
+from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -18,6 +19,7 @@ from tests.spectral.direct_cqt import direct, sounds
 from torch import Tensor
 
 from sonoformer.errors import UserError
+from sonoformer.spectral import cqt_response
 from sonoformer.spectral.cqt import Cqt, Vqt
 from sonoformer.spectral.cqt_config import CqtConfig, erb_gamma
 from sonoformer.spectral.cqt_response import Blocks, responses
@@ -198,14 +200,17 @@ def test_blocks_cover_all_frames(hop: int, reach: int, frames: int) -> None:
 
 
 def test_tables_are_shared_and_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    from sonoformer.spectral import cqt_response
-
-    assert responses(TINY, 8) is responses(TINY, 8)
-    assert responses(CqtConfig(**vars(TINY)), 8) is responses(TINY, 8)
-    monkeypatch.setattr(cqt_response, "_KEPT", 1)
-    for fold in (8, 10, 12):
+    assert responses(TINY, 8) is responses(replace(TINY), 8)
+    kept: OrderedDict = OrderedDict()
+    monkeypatch.setattr(cqt_response, "_cache", kept)
+    monkeypatch.setattr(cqt_response, "_KEPT", 3 * responses(TINY, 8).bytes)
+    for fold in (8, 10, 8, 12, 14):
         responses(TINY, fold)
-    assert len(cqt_response._cache) == 1
+    assert sum(tables.bytes for tables in kept.values()) <= cqt_response._KEPT
+    assert [key[1] for key in kept][-1] == 14
+    monkeypatch.setattr(cqt_response, "_KEPT", 1)
+    responses(TINY, 16)
+    assert [key[1] for key in kept] == [16]
 
 
 def test_threads_do_not_share_memory() -> None:

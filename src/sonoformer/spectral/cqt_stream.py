@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from sonoformer.errors import UserError
@@ -65,8 +64,8 @@ class CqtStream(Tables):
     """Chunks of sound -> frames of `Cqt`, of the same configuration.
 
     Against the inner products with the analytic kernels the error is below 1e-4 of the largest
-    magnitude (measured: 3e-5 for noise, 4e-5 for a tone outside of the bins); frames do not depend
-    on how the sound is cut into chunks, up to float32 rounding.
+    magnitude (measured: up to 4e-5 for noise, tones in and outside of the bins, clicks and
+    sweeps); frames do not depend on how the sound is cut into chunks, up to float32 rounding.
     """
 
     halfband: Tensor
@@ -169,9 +168,7 @@ class CqtStream(Tables):
         """Every second sample of the filtered sound whose neighbours are there, from `start` on."""
         if sound.shape[-1] - start < 2 * _TAPS + 1:
             return sound[..., :0]
-        rows = sound[..., start:].reshape(-1, 1, sound.shape[-1] - start)
-        halved = F.conv1d(rows, self.halfband.view(1, 1, -1), stride=2)
-        return halved.reshape(*sound.shape[:-1], -1)
+        return sound[..., start:].unfold(-1, 2 * _TAPS + 1, 2) @ self.halfband
 
     def _ready(self, state: CqtStreamState) -> int:
         """Frames for which every rate has what they read."""
@@ -219,10 +216,9 @@ class CqtStream(Tables):
 
     def _inner(self, rate: int, sound: Tensor, step: int) -> tuple[Tensor, Tensor]:
         """Planes `(..., frames, bins of the rate)`."""
-        rows = sound.reshape(-1, 1, sound.shape[-1])
-        found = F.conv1d(rows, getattr(self, f"rate{rate}"), stride=step).transpose(1, 2)
-        found = found.reshape(*sound.shape[:-1], *found.shape[1:])
-        real, imaginary = found.chunk(2, -1)
+        table = getattr(self, f"rate{rate}")
+        # A product rather than a convolution, which for a few frames costs more than it computes.
+        real, imaginary = (sound.unfold(-1, table.shape[0], step) @ table).chunk(2, -1)
         return real, imaginary
 
     def _tables(self) -> dict[str, Tensor]:
@@ -272,15 +268,15 @@ def _halfband() -> Tensor:
 
 
 def _table(config: CqtConfig, rate: _Rate) -> Tensor:
-    """`(2 bins, 1, 2 half + 1)`: real parts, then imaginary parts of the conjugated kernels, of
-    which every `factor`-th sample is taken."""
+    """`(2 half + 1, 2 bins)`: real parts, then imaginary parts of the conjugated kernels, of which
+    every `factor`-th sample is taken."""
     bins = range(rate.bins.start, rate.bins.stop)
-    table = torch.zeros(2, len(bins), 1, 2 * rate.half + 1, dtype=torch.float64)
+    table = torch.zeros(2, len(bins), 2 * rate.half + 1, dtype=torch.float64)
     for row, bin_ in enumerate(bins):
         start, kernel = config.kernel(bin_)
         low = -(-start // rate.factor)
         part = kernel[low * rate.factor - start :: rate.factor] * rate.factor
         place = rate.half + low
-        table[0, row, 0, place : place + len(part)] = part.real
-        table[1, row, 0, place : place + len(part)] = -part.imag
-    return table.flatten(0, 1)
+        table[0, row, place : place + len(part)] = part.real
+        table[1, row, place : place + len(part)] = -part.imag
+    return table.flatten(0, 1).T.contiguous()
