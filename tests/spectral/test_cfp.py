@@ -133,6 +133,7 @@ def test_the_power_0_is_the_logarithm() -> None:
     assert bool(Cfp(**SMALL, powers=(0.0, 0.6))(torch.zeros(500))[0].isfinite().all())
 
 
+@pytest.mark.slow
 def test_compiles_whole() -> None:
     cfp, wave = Cfp(**SMALL), noise(2, 1000)
     compiled = torch.compile(cfp, backend="eager", fullgraph=True)

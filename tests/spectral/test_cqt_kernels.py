@@ -71,6 +71,7 @@ def test_gradients_of_kernels() -> None:
     assert torch.autograd.gradcheck(of_kernels, values, fast_mode=True)
 
 
+@pytest.mark.slow
 def test_export_runs_elsewhere(tmp_path: Path) -> None:
     runtime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")

@@ -14,7 +14,7 @@ NUMPY = {"reflect": "reflect", "zeros": "constant", "replicate": "edge"}
 MODES = st.sampled_from(["reflect", "zeros", "replicate"])
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     lengths=st.lists(st.integers(1, 30), min_size=1, max_size=4),
     before=st.integers(0, 40),

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor
 
@@ -11,7 +9,6 @@ from sonoformer.errors import UserError
 from sonoformer.spectral.framing import PadMode
 from sonoformer.spectral.planes import root
 
-OutputFormat = Literal["Magnitude", "Complex", "Phase"]
 _PADS: dict[str, PadMode] = {"reflect": "reflect", "constant": "zeros"}
 _WINDOWS = {"ones": "rectangular", "boxcar": "rectangular", "rect": "rectangular"}
 
