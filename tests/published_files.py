@@ -6,6 +6,7 @@ Names and shapes are those of the references (`fixtures/*/keys.json`), weights f
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -17,9 +18,12 @@ FIXTURES = Path(__file__).parent / "fixtures"
 _COUNTS = {"p_input_fdim": 128, "p_input_tdim": 1024}
 
 
-def state(family: str, table: str, mode: str) -> dict[str, Tensor]:
-    """A reference's state dictionary."""
+def state(
+    family: str, table: str, mode: str, wanted: Callable[[str], bool] = lambda key: True
+) -> dict[str, Tensor]:
+    """A reference's state dictionary, or the `wanted` part of it."""
     keys = json.loads((FIXTURES / family / "keys.json").read_text())[table]
+    keys = {key: facts for key, facts in keys.items() if wanted(key)}
     return {
         key: torch.tensor(_COUNTS[key])
         if key in _COUNTS
@@ -57,12 +61,12 @@ def supervised_ast(path: Path, frames: int, mode: str) -> Path:
 
 def image_model(path: Path, size: str, mode: str, depth: int = 12) -> Path:
     """A DeiT file: timm's names, three colours; `depth` of its blocks."""
-    whole = state("ast", f"{size}_image_weights", mode)
-    kept = {
-        name.removeprefix("v."): value
-        for name, value in whole.items()
-        if "blocks." not in name or int(name.split(".")[2]) < depth
-    }
+
+    def early(key: str) -> bool:
+        return "blocks." not in key or int(key.split(".")[2]) < depth
+
+    whole = state("ast", f"{size}_image_weights", mode, early)
+    kept = {name.removeprefix("v."): value for name, value in whole.items()}
     torch.save({"model": kept}, path)
     return path
 

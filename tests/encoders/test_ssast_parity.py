@@ -14,7 +14,11 @@ from tests.published_files import FIXTURES, finetuned_ssast, pretrained_ssast
 from sonoformer.encoders import load_encoder, with_stride
 from sonoformer.tasks.model import load_model
 
-FILES = sorted(path.stem for path in (FIXTURES / "ssast").glob("ft_*.npz"))
+STEMS = sorted(path.stem for path in (FIXTURES / "ssast").glob("ft_*.npz"))
+FILES = [
+    pytest.param(stem, marks=pytest.mark.slow) if "small" in stem and "std02" in stem else stem
+    for stem in STEMS
+]
 
 
 @pytest.mark.parametrize("stem", FILES)
