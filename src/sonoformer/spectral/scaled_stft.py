@@ -127,7 +127,8 @@ class ScaledStft(Tables):
         clips, ends, frames = framing.clips(wave, lengths)
         with torch.autocast(clips.device.type, enabled=False):
             cut = framing.padded(clips, ends).unfold(1, config.n_fft, config.hop_length)
-            both = (cut @ self.kernels.to(clips.dtype)).unflatten(0, wave.shape[:-1])
+            both = cut @ self.kernels.to(clips.dtype)
+            both = both.reshape(*wave.shape[:-1], *both.shape[1:])
         return both[..., : config.n_bins], both[..., config.n_bins :], frames
 
     def power(self, wave: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
