@@ -112,6 +112,28 @@ def test_a_learnt_synthesis_begins_as_the_inverse(what: str, name: str) -> None:
     assert torch.equal(inverse(re, im, length=200)[0], found)
 
 
+@settings(max_examples=20)
+@given(
+    lengths=st.lists(st.integers(1, 3000), min_size=1, max_size=3),
+    hop=st.sampled_from([7, 16, 24]),
+    center=st.booleans(),
+)
+def test_blocks_and_the_plain_expression_agree(lengths: list[int], hop: int, center: bool) -> None:
+    inverse = Istft(n_fft=64, hop_length=hop, center=center)
+    count = inverse.framing.frames(max(lengths))
+    re, im = noise(2, len(lengths), count, 33)
+    ends = torch.tensor(lengths)
+    blocked, _ = inverse(re, im, ends, 3100)
+    plain, _ = inverse(re.requires_grad_(), im, ends, 3100)
+    assert plain.requires_grad
+    assert not blocked.requires_grad
+    # At clips' ends a small window's share is divided by.
+    assert (blocked - plain).abs().max() <= 1e-5 * plain.abs().max()
+    own = slice(inverse.framing.frames(lengths[0]))
+    alone, _ = inverse(re[0, own].detach(), im[0, own], length=lengths[0])
+    assert (alone - blocked[0, : lengths[0]]).abs().max() <= 1e-5 * plain.abs().max()
+
+
 def test_longer_and_shorter_rows() -> None:
     stft, wave = Stft(n_fft=64, hop_length=16), noise(2, 320)
     re, im, _ = stft.planes(wave)

@@ -15,7 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sonoformer.errors import UserError
-from sonoformer.spectral.buffers import exporting
+from sonoformer.spectral.blocked_istft import InversePlan, overlapped
+from sonoformer.spectral.buffers import exporting, may_reuse
 from sonoformer.spectral.framing import Framing
 from sonoformer.spectral.kernels import inverse_fourier, turns
 from sonoformer.spectral.options import configured
@@ -42,6 +43,9 @@ class Istft(Tables):
         self.framing = config.framing
         refuse_gaps(config)
         self._form = "gemm" if config.trainable == "kernels" else config.backend
+        self._plan = None
+        if config.trainable == "none":
+            self._plan = InversePlan(config.analytic_window().float(), self.framing)
         self._lay_tables()
         if config.trainable == "window":
             self.synthesis = nn.Parameter(config.analytic_window().float())
@@ -72,9 +76,11 @@ class Istft(Tables):
             re, im = re.to(kind), im.to(kind)
             if self._form in ("gemm", "sym") or (self._form == "auto" and exporting()):
                 frames = torch.cat([re, im], -1) @ self._matrix().to(kind)
-            else:
-                frames = torch.fft.irfft(torch.complex(re, im), n=self.config.n_fft)
-                frames = frames * self._synthesis().to(kind)
+                return joined(frames, self.window.to(kind), self.framing, lengths, length)
+            if self._form == "auto" and self._plan is not None:
+                return inverted(re, im, self._plan, self.window, lengths, length)
+            frames = torch.fft.irfft(torch.complex(re, im), n=self.config.n_fft)
+            frames = frames * self._synthesis().to(kind)
             return joined(frames, self.window.to(kind), self.framing, lengths, length)
 
     def reset_to_analytic(self) -> None:
@@ -116,18 +122,42 @@ class Istft(Tables):
 def inverted(
     re: Tensor,
     im: Tensor,
+    plan: InversePlan,
     window: Tensor,
-    framing: Framing,
     lengths: Tensor | None = None,
     length: int | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """As `Istft`, by a Fourier transform with the window `(n_fft,)`."""
+    """As `Istft`, by a Fourier transform: in reused memory where it may be, or differentiable.
+
+    Args:
+        re: `(…, frames, bins)` real parts.
+        im: imaginary parts.
+        plan: the window on the CPU, and where frames stand.
+        window: `(n_fft,)`, where the spectra are.
+        lengths: `(…)` samples of each clip.
+        length: samples of a row.
+    """
+    framing, kind = plan.framing, torch.float64 if re.dtype == torch.float64 else torch.float32
     with torch.autocast(re.device.type, enabled=False):
-        kind = torch.float64 if re.dtype == torch.float64 else torch.float32
-        window = window.to(kind)
-        spectrum = torch.complex(re.to(kind), im.to(kind))
-        frames = torch.fft.irfft(spectrum, n=framing.n_fft) * window
+        re, im, window = re.to(kind), im.to(kind), window.to(kind)
+        if may_reuse(re) and may_reuse(im):
+            return _blocked(re, im, plan, lengths, length)
+        frames = torch.fft.irfft(torch.complex(re, im), n=framing.n_fft) * window
         return joined(frames, window, framing, lengths, length)
+
+
+@torch.no_grad()
+def _blocked(
+    re: Tensor, im: Tensor, plan: InversePlan, lengths: Tensor | None, length: int | None
+) -> tuple[Tensor, Tensor]:
+    batch, (most, bins) = re.shape[:-2], re.shape[-2:]
+    counts = [most] * batch.numel()
+    if lengths is not None:
+        found = plan.framing.frame_lengths(lengths.to(torch.long)).flatten()
+        counts = found.clamp_max(most).tolist()
+    rows = (re.reshape(-1, most, bins), im.reshape(-1, most, bins))
+    sound = overlapped(*rows, counts, plan).reshape(*batch, -1)
+    return _divided(sound, most, plan.window, plan.framing, lengths, length)
 
 
 def joined(
@@ -138,25 +168,55 @@ def joined(
     length: int | None,
 ) -> tuple[Tensor, Tensor]:
     """Waveforms `(…, length)` of twice windowed frames `(…, frames, n_fft)`, and their lengths."""
-    batch, count, pad = frames.shape[:-2], frames.shape[-2], framing.pad
+    count = frames.shape[-2]
+    if lengths is not None:
+        frames = torch.where(_real(count, framing, lengths, frames)[..., None], frames, 0)
+    return _divided(added(frames, framing.hop), count, window, framing, lengths, length)
+
+
+def _real(count: int, framing: Framing, lengths: Tensor, like: Tensor) -> Tensor:
+    """`(…, frames)`: which frames are a clip's own."""
+    frames = framing.frame_lengths(lengths.to(like.device, torch.long))
+    return torch.arange(count, device=like.device) < frames[..., None]
+
+
+def _divided(
+    sound: Tensor,
+    count: int,
+    window: Tensor,
+    framing: Framing,
+    lengths: Tensor | None,
+    length: int | None,
+) -> tuple[Tensor, Tensor]:
+    """Overlapping frames `(…, samples)` divided by the windows over each sample, and cut out."""
+    batch, pad, device = sound.shape[:-1], framing.pad, sound.device
     if length is None:
         length = max(0, (count - 1) * framing.hop + framing.n_fft - 2 * pad)
-    weight = window.square().expand(count, -1)
     if lengths is None:
-        ends = torch.full(batch, length, device=frames.device)
+        ends = torch.full(batch, length, device=device)
+        real = torch.ones(count, dtype=torch.bool, device=device)
     else:
-        ends = lengths.to(frames.device, torch.long)
-        real = torch.arange(count, device=frames.device) < framing.frame_lengths(ends)[..., None]
-        frames = torch.where(real[..., None], frames, 0)
-        weight = weight * real[..., None]
-    sound, share = added(frames, framing.hop), added(weight, framing.hop)
+        ends = lengths.to(device, torch.long)
+        real = _real(count, framing, lengths, sound)
+    share = _share(real, window, framing.hop)[..., pad : pad + length]
     known = share > _LEAST
-    sound = torch.where(known, sound / torch.where(known, share, 1), 0)
-    sound = F.pad(sound[..., pad : pad + length], (0, max(0, pad + length - sound.shape[-1])))
+    # What no window reaches is divided by 1 and then dropped: no NaN, also in gradients.
+    sound = sound[..., pad : pad + length] / torch.where(known, share, 1)
+    sound = torch.where(known, sound, 0)
+    sound = F.pad(sound, (0, length - sound.shape[-1]))
     if lengths is not None:
-        inside = torch.arange(length, device=sound.device) < ends[..., None]
+        inside = torch.arange(length, device=device) < ends[..., None]
         sound = torch.where(inside, sound, 0)
     return sound, ends
+
+
+def _share(real: Tensor, window: Tensor, hop: int) -> Tensor:
+    """Squared windows of the real frames `(…, frames)`, added where they overlap."""
+    pieces = -(-len(window) // hop)
+    squares = F.pad(window.square(), (0, pieces * hop - len(window))).unflatten(0, (pieces, hop))
+    # Which frames lie over each stretch of a hop: the earliest brings its last piece.
+    over = F.pad(real.to(window.dtype), (pieces - 1, pieces - 1)).unfold(-1, pieces, 1)
+    return (over @ squares.flip(0)).flatten(-2)
 
 
 def added(frames: Tensor, hop: int) -> Tensor:

@@ -15,10 +15,11 @@ from torch import Tensor, nn
 
 from sonoformer.errors import UserError
 from sonoformer.spectral import blocked_stft
+from sonoformer.spectral.blocked_istft import InversePlan
 from sonoformer.spectral.blocked_stft import StftPlan
 from sonoformer.spectral.buffers import exporting, may_reuse
 from sonoformer.spectral.framing import as_clips
-from sonoformer.spectral.istft import inverted
+from sonoformer.spectral.istft import inverted, refuse_gaps
 from sonoformer.spectral.kernels import folded_planes, folded_tables, fourier, turns
 from sonoformer.spectral.options import configured
 from sonoformer.spectral.planes import measured, phase
@@ -46,9 +47,9 @@ class Stft(Tables):
         self.framing = config.framing
         self.frames = Frames(self.framing)
         self._form = "gemm" if config.trainable == "kernels" else config.backend
-        self.plan = None
-        if config.trainable == "none":
-            self.plan = StftPlan(config.analytic_window().float(), self.framing)
+        window = config.analytic_window().float()
+        self.plan = StftPlan(window, self.framing) if config.trainable == "none" else None
+        self._inverse_plan = InversePlan(window, self.framing)
         self._lay_tables()
         if config.trainable == "window":
             self.window = nn.Parameter(config.analytic_window().float())
@@ -66,6 +67,9 @@ class Stft(Tables):
             `(…, frames, bins)` complex, low frequency first, and `(…)` frames of each clip.
             Frames past a clip's length are finite and say nothing.
         """
+        clips, ends, frames = self.framing.clips(wave, lengths)
+        if self.reuses(clips):
+            return _shaped(self._in_blocks(clips, ends), wave), frames
         re, im, frames = self.planes(wave, lengths)
         return torch.complex(re, im), frames
 
@@ -74,10 +78,7 @@ class Stft(Tables):
         clips, ends, frames = self.framing.clips(wave, lengths)
         with torch.autocast(clips.device.type, enabled=False):
             if self.reuses(clips):
-                assert self.plan is not None
-                with torch.no_grad():
-                    spectra = blocked_stft.spectra(clips, ends, self.plan)
-                re, im = torch.view_as_real(spectra).unbind(-1)
+                re, im = torch.view_as_real(self._in_blocks(clips, ends)).unbind(-1)
             else:
                 re, im = self.of_padded(self.framing.padded(clips, ends))
         return _shaped(re, wave), _shaped(im, wave), frames
@@ -109,7 +110,8 @@ class Stft(Tables):
         """
         if self.config.trainable != "none":
             raise UserError("trainable: the inverse of a learnt transform is not known; use Istft")
-        return inverted(re, im, self.window, self.framing, lengths, length)
+        refuse_gaps(self.config)
+        return inverted(re, im, self._inverse_plan, self.window, lengths, length)
 
     def reset_to_analytic(self) -> None:
         """Give what is learnt its first values again."""
@@ -189,6 +191,11 @@ class Stft(Tables):
         if self._form == "gemm" and self.config.trainable == "none":
             return {**tables, "kernels": fourier(start)}
         return {**tables, "turns": turns(self.config.n_fft)}
+
+    @torch.no_grad()
+    def _in_blocks(self, clips: Tensor, ends: Tensor | None) -> Tensor:
+        assert self.plan is not None
+        return blocked_stft.spectra(clips, ends, self.plan)
 
     def _measured(self, wave: Tensor, lengths: Tensor | None, power: int) -> tuple[Tensor, Tensor]:
         clips, ends, frames = self.framing.clips(wave, lengths)
