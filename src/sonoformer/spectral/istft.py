@@ -78,7 +78,7 @@ class Istft(Tables):
                 frames = torch.cat([re, im], -1) @ self._matrix().to(kind)
                 return joined(frames, self.window.to(kind), self.framing, lengths, length)
             if self._form == "auto" and self._plan is not None:
-                return inverted(re, im, self._plan, self.window, lengths, length)
+                return inverted(re, im, self.window, self.framing, lengths, length, self._plan)
             frames = torch.fft.irfft(torch.complex(re, im), n=self.config.n_fft)
             frames = frames * self._synthesis().to(kind)
             return joined(frames, self.window.to(kind), self.framing, lengths, length)
@@ -122,25 +122,27 @@ class Istft(Tables):
 def inverted(
     re: Tensor,
     im: Tensor,
-    plan: InversePlan,
     window: Tensor,
+    framing: Framing,
     lengths: Tensor | None = None,
     length: int | None = None,
+    plan: InversePlan | None = None,
 ) -> tuple[Tensor, Tensor]:
     """As `Istft`, by a Fourier transform: in reused memory where it may be, or differentiable.
 
     Args:
         re: `(…, frames, bins)` real parts.
         im: imaginary parts.
-        plan: the window on the CPU, and where frames stand.
-        window: `(n_fft,)`, where the spectra are.
+        window: `(n_fft,)`.
+        framing: where frames stand.
         lengths: `(…)` samples of each clip.
         length: samples of a row.
+        plan: of the same window and framing, for reused memory; without one there is none.
     """
-    framing, kind = plan.framing, torch.float64 if re.dtype == torch.float64 else torch.float32
+    kind = torch.float64 if re.dtype == torch.float64 else torch.float32
     with torch.autocast(re.device.type, enabled=False):
         re, im, window = re.to(kind), im.to(kind), window.to(kind)
-        if may_reuse(re) and may_reuse(im):
+        if plan is not None and may_reuse(re) and may_reuse(im):
             return _blocked(re, im, plan, lengths, length)
         frames = torch.fft.irfft(torch.complex(re, im), n=framing.n_fft) * window
         return joined(frames, window, framing, lengths, length)

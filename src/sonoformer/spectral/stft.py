@@ -111,7 +111,8 @@ class Stft(Tables):
         if self.config.trainable != "none":
             raise UserError("trainable: the inverse of a learnt transform is not known; use Istft")
         refuse_gaps(self.config)
-        return inverted(re, im, self._inverse_plan, self.window, lengths, length)
+        plan = self._inverse_plan
+        return inverted(re, im, self.window, self.framing, lengths, length, plan)
 
     def reset_to_analytic(self) -> None:
         """Give what is learnt its first values again."""
