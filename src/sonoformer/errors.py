@@ -52,3 +52,12 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """` Did you mean 'x'?` for the known name closest to `name`, or an empty string."""
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f" Did you mean {close[0]!r}?" if close else ""
+
+
+def brief(text: str, most: int = 200) -> str:
+    """Text of somebody else, such as a value or a name in a file, as it may stand in a sentence.
+
+    Line breaks and control characters are escaped, what is longer than `most` is cut.
+    """
+    shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text[:most])
+    return shown if len(text) <= most else f"{shown}..."

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sonoformer.errors import UserError
+from sonoformer.errors import UserError, brief
 
 _UNWRITABLE = (
     errno.EACCES,
@@ -97,8 +97,9 @@ def read_json(path: str | Path) -> Any:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise UserError(f"{path}: cannot be read as JSON ({error})") from error
+    except (OSError, ValueError, RecursionError) as error:
+        # ValueError: no text, no JSON, or a number of thousands of digits.
+        raise UserError(f"{path}: cannot be read as JSON ({brief(str(error))})") from error
 
 
 def inside(root: str | Path, relative: str | Path) -> Path:

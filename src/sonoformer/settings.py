@@ -16,7 +16,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 import yaml
 
-from sonoformer.errors import UserError, nearest
+from sonoformer.errors import UserError, brief, nearest
 
 T = TypeVar("T")
 
@@ -39,14 +39,15 @@ def build(cls: type[T], mapping: Mapping[str, Any], source: str) -> T:
 def _dataclass(cls: type[T], mapping: Any, source: str, where: str) -> T:
     if not isinstance(mapping, Mapping):
         raise UserError(
-            f"{source}: {where or 'the top level'} should hold a mapping, not {mapping!r}"
+            f"{source}: {where or 'the top level'} should hold a mapping, not "
+            f"{brief(repr(mapping))}"
         )
     hints = _hints(cls)
     values = {}
     for key, value in mapping.items():
         name = f"{where}.{key}" if where else str(key)
         if key not in hints:
-            raise UserError(f"{source}: unknown option {name!r}.{nearest(str(key), hints)}")
+            raise UserError(f"{source}: unknown option {brief(name)!r}.{nearest(str(key), hints)}")
         values[key] = _value(hints[key], value, source, name)
     try:
         return cls(**values)
@@ -72,7 +73,7 @@ def _value(hint: Any, value: Any, source: str, name: str) -> Any:
         if value in arguments and not isinstance(value, bool):
             return value
         choices = ", ".join(map(str, arguments))
-        raise UserError(f"{source}: {name} must be one of {choices}; got {value!r}.")
+        raise UserError(f"{source}: {name} must be one of {choices}; got {brief(repr(value))}.")
     if origin is tuple and isinstance(value, list | tuple):
         items = [arguments[0]] * len(value) if arguments[-1] is Ellipsis else list(arguments)
         if len(items) == len(value):
@@ -90,7 +91,7 @@ def _value(hint: Any, value: Any, source: str, name: str) -> Any:
     if hint is Any or (isinstance(hint, type) and hint is not float and type(value) is hint):
         return value
     wanted = getattr(hint, "__name__", str(hint))
-    raise UserError(f"{source}: {name} should be {wanted}; got {value!r}.")
+    raise UserError(f"{source}: {name} should be {wanted}; got {brief(repr(value))}.")
 
 
 def _number(value: Any) -> float | None:

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from rich.table import Table
+from rich.text import Text
 
 from sonoformer.audio import probe, read_native
 from sonoformer.cli.options import console, say
 from sonoformer.cli.tables import Columns, Root, Separator, read_labels
 from sonoformer.data.columns import ColumnMap
-from sonoformer.errors import UserError
+from sonoformer.errors import UserError, brief
 from sonoformer.files import read_json
 
 _WEIGHTS = (".pth", ".pt", ".bin", ".ckpt", ".safetensors")
@@ -139,9 +140,11 @@ def _published(path: Path) -> None:
 
 
 def _show(title: str, facts: dict[str, Any]) -> None:
-    table = Table("", "", title=title, title_justify="left", box=None, show_header=False)
+    # Brackets in names are no markup, and what a file holds must not steer the terminal.
+    heading = Text(brief(title))
+    table = Table("", "", title=heading, title_justify="left", box=None, show_header=False)
     for name, value in facts.items():
-        table.add_row(name, str(value))
+        table.add_row(Text(brief(name)), Text(brief(str(value), 2000)))
     console.print(table)
 
 

@@ -92,7 +92,7 @@ def _classifier(
     unknown = [name for name in rest if not name.startswith(_HEAD)]
     shapes = {name: tuple(value.shape) for name, value in head.items()}
     dim = encoder["cls_token"].shape[-1]
-    count = shapes.get("1.weight", (0,))[0]
+    count = next(iter(shapes.get("1.weight", ())), 0)
     wanted = {"0.weight": (dim,), "0.bias": (dim,), "1.weight": (count, dim), "1.bias": (count,)}
     if unknown or (head and (shapes != wanted or not count)):
         names = ", ".join(unknown or (f"{_HEAD}{n} {s}" for n, s in shapes.items()))
@@ -143,6 +143,9 @@ def _image_model(tensors: dict[str, Tensor], source: str, hints: Hints) -> Publi
             f"{source}: is no DeiT image model (patches of {colours.shape[1]} colours, "
             f"{_positions(encoder)} positions), and its names are not those of an AST program"
         )
+    if colours.is_floating_point():
+        # Kinds of 8 bits cannot be added, and half precision would round the sum.
+        colours = colours.float()
     encoder["patch_embed.proj.weight"] = colours.sum(1, keepdim=True)
     stride = hints.stride or (10, 10)
     rows = (_BINS - patch[0]) // stride[0] + 1
@@ -200,7 +203,7 @@ def _patch(encoder: dict[str, Tensor]) -> tuple[int, int]:
 
 
 def _is_count(value: Tensor) -> bool:
-    return value.ndim == 0 and bool((value >= 1) & (value <= 2**20))
+    return value.ndim == 0 and 1 <= value.item() <= 2**20
 
 
 def _positions(encoder: dict[str, Tensor]) -> int:

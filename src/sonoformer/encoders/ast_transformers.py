@@ -7,6 +7,7 @@ number of frames, and in the mean of cls and dist as its only pooling. Patches a
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,7 +17,7 @@ from torch import Tensor
 from sonoformer.encoders.ast import AstConfig
 from sonoformer.encoders.ast_grid import Fit, fit
 from sonoformer.encoders.published import Hints, Published, PublishedHead, class_names, front_end
-from sonoformer.errors import UserError
+from sonoformer.errors import UserError, brief
 from sonoformer.spectral import FbankConfig
 
 MODEL_TYPE = "audio-spectrogram-transformer"
@@ -47,6 +48,8 @@ _NEWER = {
     "mlp.fc2": _INNER["mlp.fc2"],
 }
 """Names inside a block since transformers 5, which writes files under the older ones."""
+_LARGEST = sys.float_info.max
+"""JSON's whole numbers know no bound."""
 
 
 # Names --------------------------------------------------------------------------------------------
@@ -103,7 +106,8 @@ def from_transformers(
             encoder[name] = value
     for ours, parts in thirds.items():
         shapes = {value.shape for _, value in parts.values()}
-        if len(parts) == 3 and len(shapes) == 1 and all(v.ndim for _, v in parts.values()):
+        fitting = len(parts) == 3 and len(shapes) == 1
+        if fitting and all(v.ndim and v.is_floating_point() for _, v in parts.values()):
             encoder[ours] = torch.cat([parts[name][1].float() for name in _QKV])
         else:
             encoder |= dict(parts.values())
@@ -210,7 +214,7 @@ def _head(
         raise UserError(f"{source}: classifier.dense.weight is missing or no matrix")
     problem = config.get("problem_type")
     if problem not in (None, "single_label_classification", "multi_label_classification"):
-        raise UserError(f"{source}: problem_type {problem!r} is no classification")
+        raise UserError(f"{source}: problem_type {brief(repr(problem))} is no classification")
     # As transformers' pipelines have it: softmax unless told otherwise, or with a single output.
     single = problem != "multi_label_classification" and len(weight) > 1
     if hints.task is not None:
@@ -247,28 +251,31 @@ class _Reader:
         """A whole number from 1 to 2^24."""
         value = self.values.get(name, default)
         if type(value) is not int or not 1 <= value <= 2**24:
-            raise UserError(f"{self.source}: {name} should be a count; got {value!r}")
+            raise UserError(f"{self.source}: {name} should be a count; got {brief(repr(value))}")
         return value
 
     def number(self, name: str, default: float) -> float:
         """A number; the dataclass that takes it checks its range."""
         value = self.values.get(name, default)
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise UserError(f"{self.source}: {name} should be a number; got {value!r}")
+        if isinstance(value, bool) or not isinstance(value, int | float) or abs(value) > _LARGEST:
+            raise UserError(f"{self.source}: {name} should be a number; got {brief(repr(value))}")
         return float(value)
 
     def flag(self, name: str, default: bool) -> bool:
         """True or false."""
         value = self.values.get(name, default)
         if not isinstance(value, bool):
-            raise UserError(f"{self.source}: {name} should be true or false; got {value!r}")
+            raise UserError(
+                f"{self.source}: {name} should be true or false; got {brief(repr(value))}"
+            )
         return value
 
     def only(self, name: str, known: str) -> None:
         """Refuse any other value than the one that is built here; absent is that one."""
         value = self.values.get(name, known)
         if value != known:
-            raise UserError(f"{self.source}: {name} {value!r} is not built here, only {known!r}")
+            found = brief(repr(value))
+            raise UserError(f"{self.source}: {name} {found} is not built here, only {known!r}")
 
 
 def settings_of(config: AstConfig, frames: int) -> dict[str, Any]:

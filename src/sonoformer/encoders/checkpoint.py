@@ -14,9 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from sonoformer.encoders.ast import AstConfig, AstEncoder
-from sonoformer.errors import UserError, nearest
+from sonoformer.errors import UserError, brief, nearest
 from sonoformer.settings import build, plain
-from sonoformer.spectral import FrontEnd
 from sonoformer.weights import assign, is_checkpoint, load_checkpoint, save_checkpoint
 
 ENCODERS: dict[str, tuple[type, type]] = {"ast": (AstConfig, AstEncoder)}
@@ -76,7 +75,7 @@ def read_encoder(path: str | Path) -> tuple[nn.Module, dict[str, Tensor], dict[s
     entry = config.get("encoder")
     name = str(entry.get("name")) if isinstance(entry, dict) else ""
     if not isinstance(entry, dict) or name not in ENCODERS:
-        raise UserError(f"{folder}: unknown encoder {name!r}.{nearest(name, ENCODERS)}")
+        raise UserError(f"{folder}: unknown encoder {brief(name)!r}.{nearest(name, ENCODERS)}")
     own = {
         key.removeprefix("encoder."): value
         for key, value in tensors.items()
@@ -104,6 +103,4 @@ def filled(kind: Callable[[Any], _E], config: Any, tensors: dict[str, Tensor], s
     with torch.device("meta"):
         encoder = kind(config)
     assign(encoder, tensors, source)
-    # Its tables are no weights; the memory given to them holds nothing yet.
-    encoder.front_end = FrontEnd(config.front)
     return encoder

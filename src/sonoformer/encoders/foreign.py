@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from torch import Tensor
 from sonoformer.encoders import ast_transformers
 from sonoformer.encoders.ast_keys import from_authors
 from sonoformer.encoders.published import Hints, Published
-from sonoformer.errors import UserError
+from sonoformer.errors import UserError, brief
 from sonoformer.files import read_json
 from sonoformer.weights import read_foreign
 
@@ -20,6 +21,7 @@ _EXTRACTOR = "preprocessor_config.json"
 _FILES = ("model.safetensors", "pytorch_model.bin")
 """Weights of a transformers folder, the one that it prefers first; large ones are split into parts
 that `<file>.index.json` lists."""
+_PART = re.compile(r"[\w.-]{1,200}\.(safetensors|bin)")
 
 
 def is_published(path: str | Path) -> bool:
@@ -72,7 +74,8 @@ def _folder(path: Path, hints: Hints) -> Published:
     kind = config.get("model_type")
     if kind != ast_transformers.MODEL_TYPE:
         raise UserError(
-            f"{path}: holds a model of type {kind!r}, not {ast_transformers.MODEL_TYPE!r}"
+            f"{path}: holds a model of type {brief(repr(kind))}, not "
+            f"{ast_transformers.MODEL_TYPE!r}"
         )
     extractor = _mapping(path / _EXTRACTOR) if (path / _EXTRACTOR).is_file() else None
     tensors, left_out = _weights(path)
@@ -96,12 +99,14 @@ def _parts(path: Path, index: Path) -> dict[str, Tensor]:
         raise UserError(f"{index}: weight_map should name the file of each tensor")
     tensors: dict[str, Tensor] = {}
     for name in sorted({str(place) for place in places.values()}):
-        if Path(name).name != name:
-            raise UserError(f"{index}: {name!r} is no file of this folder")
+        if not _PART.fullmatch(name):
+            raise UserError(f"{index}: {brief(repr(name))} is no file of this folder")
         tensors |= read_foreign(path / name).tensors
     missing = [name for name in places if name not in tensors]
     if missing:
-        raise UserError(f"{index}: lists tensors that its files do not hold: {missing[0]}, ...")
+        raise UserError(
+            f"{index}: lists tensors that its files do not hold: {brief(missing[0])}, ..."
+        )
     return tensors
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from sonoformer.encoders.ast import AstConfig, AstEncoder
 from sonoformer.encoders.checkpoint import filled
-from sonoformer.errors import UserError
+from sonoformer.errors import UserError, brief
 from sonoformer.nn.tokens import Pooling
 from sonoformer.spectral import PRESETS, FbankConfig
 
@@ -143,5 +143,5 @@ def class_names(hints: Hints, count: int, source: str) -> tuple[str, ...]:
         raise UserError(f"classes: {len(names)} names for the {count} outputs of {source}")
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise UserError(f"classes: {', '.join(twice[:4])} stand twice among the names")
+        raise UserError(f"classes: {brief(', '.join(twice[:4]))} stand twice among the names")
     return tuple(names)

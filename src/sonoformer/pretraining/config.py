@@ -65,6 +65,6 @@ class PretrainConfig:
         refuse_unheard(self.front, self.crop, "crop")
         if self.front.trainable:
             raise UserError(
-                "front.trainable: what is to be predicted would change with what predicts it; learn "
-                "the front end in fine-tuning"
+                "front.trainable: what is to be predicted would change with what predicts it; "
+                "learn the front end in fine-tuning"
             )

@@ -15,6 +15,7 @@ Filters = Literal["kaldi", "slaney", "htk", "bark", "erb", "gammatone", "linear"
 Transform = Literal[Filters, "mfcc", "gfcc", "cqt", "vqt", "leaf"]
 Compress = Literal["log", "pcen"]
 _LARGEST_TABLE = 2**25  # of filters, in cells
+_LARGEST_SCALE = 1e12  # of the normalisation
 
 
 @dataclass(frozen=True)
@@ -75,8 +76,12 @@ class FbankConfig:
         for name in ("sample_rate", "n_mels", "std", "log_floor", "window_ms", "hop_ms"):
             if not 0 < getattr(self, name) < math.inf:
                 raise UserError(f"{name}: must be above 0 and finite; got {getattr(self, name)}")
-        if not math.isfinite(self.mean):
-            raise UserError(f"mean: must be finite; got {self.mean}")
+        # Numbers of 32 bits are shifted and divided by these.
+        if not (abs(self.mean) <= _LARGEST_SCALE and 1 / _LARGEST_SCALE <= self.std):
+            raise UserError(
+                f"mean, std: must lie within {_LARGEST_SCALE:g} and above {1 / _LARGEST_SCALE:g}; "
+                f"got {self.mean} and {self.std}"
+            )
         if not 0 <= self.preemphasis <= 1:
             raise UserError(f"preemphasis: must lie within 0 to 1; got {self.preemphasis}")
         if self.hop_length < 1 or self.window_length < 2:

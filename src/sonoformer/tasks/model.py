@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -26,6 +26,8 @@ from sonoformer.settings import build, plain
 from sonoformer.spectral import FbankConfig
 from sonoformer.tasks.heads import HeadConfig, PooledHead, build_head, wanted_layers
 from sonoformer.weights import assign, is_checkpoint
+
+_LARGEST = sys.float_info.max
 
 
 class Model(nn.Module):
@@ -176,9 +178,12 @@ def published_model(found: Published, profile: Profile = "auto") -> Model:
     head = found.classifier()
     assert head.pool is not None
     assert head.single is not None
-    config = HeadConfig(
-        pool=head.pool, single=head.single, softmax=head.single, norm_eps=head.norm_eps
-    )
+    try:
+        config = HeadConfig(
+            pool=head.pool, single=head.single, softmax=head.single, norm_eps=head.norm_eps
+        )
+    except UserError as error:
+        raise UserError(f"{found.source}: {error}") from None
     own = {f"network.{name}": value for name, value in head.tensors.items()}
     encoder = found.make_encoder(profile, classifier=True)
     return _assembled(encoder, head.classes, config, None, own, found.source)
@@ -192,7 +197,7 @@ def _lists(config: dict[str, Any], source: str) -> tuple[list[str], list[float] 
     if thresholds is None:
         return classes, None
     if not isinstance(thresholds, list) or not all(
-        isinstance(value, int | float) and math.isfinite(value) for value in thresholds
+        isinstance(value, int | float) and abs(value) <= _LARGEST for value in thresholds
     ):
         raise UserError(f"{source}: thresholds should be a list of numbers")
     if len(thresholds) != len(classes):

@@ -57,8 +57,9 @@ def assign(
     odd = [name for name in wanted if not bool(torch.isfinite(_extremes(given[name])).all())]
     if odd:
         raise UserError(f"{source}: values that are not finite in {_some(odd)}")
-    if any(value.is_meta for value in wanted.values()):
-        module.to_empty(device="cpu")
+    for part in module.modules():
+        if any(value.is_meta for value in part.parameters(recurse=False)):
+            part.to_empty(device="cpu", recurse=False)
     module.load_state_dict({name: given[name].to(wanted[name].dtype) for name in wanted})
 
 

@@ -12,12 +12,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
-from sonoformer.errors import UserError
+from sonoformer.errors import UserError, brief
 from sonoformer.files import atomic, read_json, write_json, write_text, writing
+from sonoformer.weights.foreign import read_safetensors
 
 FORMAT = 1
 WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
@@ -89,13 +89,10 @@ def load_checkpoint(folder: str | Path) -> tuple[dict[str, Tensor], dict[str, An
         raise UserError(f"{folder / CONFIG}: should hold a mapping")
     if config.get("format") != FORMAT:
         raise UserError(
-            f"{folder / CONFIG}: format {config.get('format')!r} is not {FORMAT}; "
+            f"{folder / CONFIG}: format {brief(repr(config.get('format')))} is not {FORMAT}; "
             "it was written by another version of sonoformer"
         )
-    try:
-        return load_file(folder / WEIGHTS), config
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"{folder / WEIGHTS}: cannot be read ({error}); copy it again") from error
+    return read_safetensors(folder / WEIGHTS), config
 
 
 def is_checkpoint(folder: str | Path) -> bool:

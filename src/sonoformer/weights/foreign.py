@@ -1,11 +1,14 @@
-"""State dictionaries that other programs wrote, read without executing anything."""
+"""State dictionaries that other programs wrote, read without executing anything.
+
+Whatever a file holds, reading it ends in tensors of ordinary kinds that take about as much memory
+as the file, under printable names, or in one sentence.
+"""
 
 from __future__ import annotations
 
 import argparse
 import re
 import warnings
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,12 +17,15 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from sonoformer.errors import UserError
+from sonoformer.errors import UserError, brief
+from sonoformer.weights.scan import MOST, scan
 
 _HARMLESS: list[Any] = [argparse.Namespace]
 """The training options that many authors save beside the weights; they are left out."""
-_DEEPEST = 8
 _WRAPPERS = ("state_dict", "model", "model_state_dict", "net")
+_WRAPPED = 8
+"""Dictionaries around each other that are unwrapped; one can hold itself."""
+_LONGEST = 300
 
 
 class Foreign(NamedTuple):
@@ -48,48 +54,78 @@ def read_foreign(path: str | Path) -> Foreign:
         raise UserError(f"{path}: is a folder; name the weights file in it")
     if not path.exists():
         raise UserError(f"{path}: no such file")
-    if path.suffix == ".safetensors":
-        return Foreign(_strip(_load_safetensors(path)))
-    value = _load(path)
+    if path.suffix.lower() == ".safetensors":
+        return Foreign(_strip(read_safetensors(path)))
+    value, left_out = _unwrapped(_load(path), path)
+    # Attributes that a file gives to a tensor can hide its methods; those of the class are meant.
+    tensors = {str(k): Tensor.detach(v) for k, v in value.items() if isinstance(v, Tensor)}
+    left_out += [_label(k) for k, v in value.items() if not isinstance(v, Tensor)]
+    return Foreign(_strip(_checked(tensors, path)), tuple(left_out))
+
+
+def read_safetensors(path: Path) -> dict[str, Tensor]:
+    """Tensors of a safetensors file, on the CPU.
+
+    Raises:
+        UserError: the file is broken, or holds what no model has.
+    """
+    try:
+        tensors = load_file(path)
+    except Exception as error:
+        # Damaged headers end in other errors than the format's own, too.
+        known = isinstance(error, SafetensorError | OSError)
+        why = brief(str(error)) if known else type(error).__name__
+        raise UserError(f"{path}: is not a whole safetensors file ({why}); copy it again") from None
+    return _checked(tensors, path)
+
+
+def _unwrapped(value: Any, path: Path) -> tuple[dict[Any, Any], list[str]]:
+    """The dictionary of weights in what a file holds, and names of what lies around it."""
     left_out: list[str] = []
-    for _ in range(_DEEPEST):  # a dictionary may hold itself
-        if not isinstance(value, Mapping) or (name := _wrapper(value)) is None:
-            break
-        left_out += [str(other) for other in value if other != name]
+    for _ in range(_WRAPPED):
+        if not isinstance(value, dict):
+            raise UserError(f"{path}: holds a {type(value).__name__}, not a dictionary of weights")
+        # Of an OrderedDict too, a file can hide the methods.
+        value = dict(dict.items(value))
+        name = next((name for name in _WRAPPERS if isinstance(value.get(name), dict)), None)
+        if name is None:
+            return value, left_out
+        left_out += [_label(other) for other in value if other != name]
         value = value[name]
-    if not isinstance(value, Mapping):
-        raise UserError(f"{path}: holds a {type(value).__name__}, not a dictionary of weights")
-    tensors = {str(k): v.detach() for k, v in value.items() if isinstance(v, Tensor)}
-    left_out += [str(k) for k, v in value.items() if not isinstance(v, Tensor)]
+    raise UserError(f"{path}: holds dictionaries in dictionaries, and no weights in {_WRAPPED}")
+
+
+def _checked(tensors: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """The tensors, if a model can be made of them.
+
+    Raises:
+        UserError: there are none; odd names; kinds that no model has; more than fits in the file.
+    """
     if not tensors:
         raise UserError(f"{path}: holds no tensors")
+    unnamed = [name for name in tensors if len(name) > _LONGEST or not name.isprintable()]
+    if unnamed:
+        raise UserError(f"{path}: names a tensor {brief(unnamed[0], 40)!r}, as no program does")
     odd = [name for name, tensor in tensors.items() if not _is_plain(tensor)]
     if odd:
         raise UserError(
             f"{path}: sparse, quantised or complex tensors ({', '.join(odd[:4])}), which no model "
             "here has"
         )
-    return Foreign(_strip(tensors), tuple(left_out))
-
-
-def _wrapper(value: Mapping[Any, Any]) -> str | None:
-    """The name under which another dictionary is wrapped in `value`, if any."""
-    return next((name for name in _WRAPPERS if isinstance(value.get(name), Mapping)), None)
+    # Views of a few numbers can claim any size.
+    claimed = sum(tensor.numel() * tensor.itemsize for tensor in tensors.values())
+    if claimed > MOST * path.stat().st_size:
+        raise UserError(f"{path}: its tensors would take {claimed:,} bytes, far more than the file")
+    return tensors
 
 
 def _is_plain(tensor: Tensor) -> bool:
     return (
-        tensor.layout is torch.strided
+        type(tensor) is Tensor
+        and tensor.layout is torch.strided
         and not (tensor.is_quantized or tensor.is_nested or tensor.is_meta)
         and not tensor.is_complex()
     )
-
-
-def _load_safetensors(path: Path) -> dict[str, Tensor]:
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"{path}: is not a whole safetensors file ({error})") from error
 
 
 def _load(path: Path) -> Any:
@@ -99,6 +135,7 @@ def _load(path: Path) -> Any:
     except OSError as error:
         raise UserError(f"{path}: cannot be opened ({error.strerror})") from None
     try:
+        scan(path)
         with warnings.catch_warnings(), torch.serialization.safe_globals(_HARMLESS):
             warnings.simplefilter("ignore")
             return torch.load(path, map_location="cpu", weights_only=True)
@@ -107,12 +144,17 @@ def _load(path: Path) -> Any:
         if found := re.search(r"GLOBAL ([\w.]+)", str(error)):
             raise UserError(
                 f"{path}: cannot be read without executing code that it names "
-                f"({found[1].rstrip('.')}), which is refused; ask its authors for a file of plain "
-                "tensors (safetensors)"
+                f"({brief(found[1].rstrip('.'))}), which is refused; ask its authors for a file of "
+                "plain tensors (safetensors)"
             ) from None
         raise UserError(
             f"{path}: is no checkpoint that torch.save wrote, or is damaged or cut short"
         ) from None
+
+
+def _label(key: Any) -> str:
+    """A key of a dictionary, for messages."""
+    return brief(key if isinstance(key, str) else repr(key), 60)
 
 
 def _strip(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
