@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from sonoformer.errors import UserError
-from sonoformer.spectral.blocked_istft import InversePlan
 from sonoformer.spectral.griffin_lim import GriffinLim
 from sonoformer.spectral.istft import Istft, inverted
 from sonoformer.spectral.nnaudio_common import (
@@ -111,9 +110,8 @@ class STFT(nn.Module):
             raise UserError("freq_scale: only spectra of freq_scale 'no' have an inverse")
         real, imaginary = _halves(X, onesided)
         config = self.stft.config
-        window = config.analytic_window()
-        plan = InversePlan(window.float(), config.framing)
-        return inverted(real, imaginary, plan, window.to(X.device), None, length)[0]
+        window = config.analytic_window().to(X.device)
+        return inverted(real, imaginary, window, config.framing, None, length)[0]
 
 
 class iSTFT(nn.Module):  # noqa: N801
