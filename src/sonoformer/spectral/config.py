@@ -77,7 +77,7 @@ class FbankConfig:
             if not 0 < getattr(self, name) < math.inf:
                 raise UserError(f"{name}: must be above 0 and finite; got {getattr(self, name)}")
         # Numbers of 32 bits are shifted and divided by these.
-        if not (abs(self.mean) <= _LARGEST_SCALE and 1 / _LARGEST_SCALE <= self.std):
+        if not (abs(self.mean) <= _LARGEST_SCALE and self.std >= 1 / _LARGEST_SCALE):
             raise UserError(
                 f"mean, std: must lie within {_LARGEST_SCALE:g} and above {1 / _LARGEST_SCALE:g}; "
                 f"got {self.mean} and {self.std}"
