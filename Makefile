@@ -28,6 +28,7 @@ lint: install
 	$(BIN)/lint-imports --no-cache
 
 bench: install
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	for b in benchmarks/*.py; do $(BIN)/python $$b --quick || exit 1; done
 
 docs: install
