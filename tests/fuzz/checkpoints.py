@@ -128,7 +128,7 @@ def _work(seed: int, numbers: range, log: Path) -> None:
     from tests.fuzz import cases, judge
 
     torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory(prefix="fuzz-") as name, log.open("a") as file:
+    with tempfile.TemporaryDirectory(dir=log.parent) as name, log.open("a") as file:
         root = Path(name)
 
         def write(value: dict[str, Any]) -> None:
