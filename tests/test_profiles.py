@@ -75,14 +75,14 @@ def test_a_profile_needs_a_recipe(verb: str) -> None:
 @pytest.mark.parametrize("name", PRETRAINED)
 def test_reference_pretraining_is_the_authors(name: str) -> None:
     config = build(PretrainConfig, *recipes.load(name, "reference"))
-    assert config.objective == MspmConfig.reference()
+    assert config.mspm == MspmConfig.reference()
     assert (config.crops, config.statistics) == ("first", "keep")
     assert (config.front.padding, config.front.fixed_frames) == ("reference", 1024)
     assert config.train.schedule.warmup == "reference"
     # Long recordings fill the frames: none of them is padding.
     assert PretrainConfig().front.frames(round(config.crop * 16000)) == 1024
     plain = build(PretrainConfig, *recipes.load(name))
-    assert plain.objective == MspmConfig()
+    assert plain.mspm == MspmConfig()
     assert plain.train.optimiser == config.train.optimiser
 
 

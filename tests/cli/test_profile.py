@@ -44,7 +44,7 @@ def test_the_run_holds_plain_options_and_the_model_hears_as_the_authors(pretrain
     config = read_yaml(pretrained / "pre" / "config.yaml")
     assert not {"profile", "profiles"} & set(config)
     assert (config["crops"], config["size"], config["train"]["batch_size"]) == ("first", "micro", 2)
-    assert config["objective"]["passes"] == 2
+    assert config["mspm"]["passes"] == 2
     assert config["train"]["schedule"]["warmup"] == "reference"
     assert config["train"]["schedule"]["name"] == "plateau"  # the recipe's own, below
     encoder = sf.load_encoder(pretrained / "pre")

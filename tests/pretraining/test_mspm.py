@@ -39,7 +39,7 @@ SMALL = ast_config("micro", depth=2)
 
 def authors_model(file: Path, config: MspmConfig) -> tuple[Mspm, dict[str, str]]:
     """The model in the authors' file, and their name of each of our parameters."""
-    encoder, stored = starting_point(file)
+    encoder, stored, _ = starting_point(file)
     model = Mspm(encoder, config, samples=164080).eval()
     missing, unknown = model.load_state_dict(stored, strict=False)
     assert not unknown

@@ -24,5 +24,5 @@ def test_ssast(name: str, size: str, tokens: str, batch: int, lr: float) -> None
     assert (optimiser.name, optimiser.lr, optimiser.betas) == ("adam", lr, (0.95, 0.999))
     assert optimiser.weight_decay == 5e-7
     assert (schedule.name, schedule.factor, schedule.patience) == ("plateau", 0.5, 2)
-    assert (config.objective.mask_ratio, config.objective.weight) == (400 / 512, 10)
+    assert (config.mspm.mask_ratio, config.mspm.weight) == (400 / 512, 10)
     assert config.front.frames(round(config.crop * 16000)) == 1024

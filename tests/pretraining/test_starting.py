@@ -36,8 +36,8 @@ def published(folder: Path) -> tuple[Path, dict[str, Tensor]]:
 @pytest.mark.parametrize("loss", ["joint", "generative"])
 def test_published_weights_and_heads_go_on(tmp_path: Path, loss: str) -> None:
     path, tensors = published(tmp_path)
-    encoder, _ = starting_point(path)
-    config = PretrainConfig(objective=MspmConfig(loss=loss))
+    encoder, _, _ = starting_point(path)
+    config = PretrainConfig(mspm=MspmConfig(loss=loss))
     learner = _learner(encoder, config, SAMPLES, 0, path)
     assert torch.equal(learner.mask_token, tensors["mask_embed"].flatten())
     assert torch.equal(learner.reconstruct[2].weight, tensors["gpredlayer.2.weight"])
@@ -56,7 +56,7 @@ def test_our_own_checkpoint_goes_on(tmp_path: Path) -> None:
         if not name.startswith("encoder.")
     }
     save_encoder(learner.encoder, tmp_path / "model", "card", tensors=own)
-    encoder, found = starting_point(tmp_path / "model")
+    encoder, found, _ = starting_point(tmp_path / "model")
     assert set(found) == {name.removeprefix("objective.") for name in own}
     again = _learner(encoder, PretrainConfig(), SAMPLES, 1, tmp_path / "model")
     for name, value in learner.state_dict().items():
@@ -65,6 +65,6 @@ def test_our_own_checkpoint_goes_on(tmp_path: Path) -> None:
 
 def test_a_head_of_another_shape_is_a_sentence(tmp_path: Path) -> None:
     path, _ = published(tmp_path)
-    config = PretrainConfig(objective=MspmConfig(head="linear"))
+    config = PretrainConfig(mspm=MspmConfig(head="linear"))
     with pytest.raises(UserError, match=r"classify"):
         _learner(starting_point(path)[0], config, SAMPLES, 0, path)

@@ -16,11 +16,13 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-Masking = Literal["centred", "random", "reference"]
+Masking = Literal["centred", "random", "reference", "inverse"]
 
 SIDES = (3, 4, 5)
+_INVERSE_SIDE, _INVERSE_MORE = 5, 0.07  # EAT's squares, and the surplus of area they are drawn for
 _MARGIN = SIDES[-1] - 1  # rows and columns by which a cluster may stick out of the grid
 _RATIO_BITS = 20
 
@@ -43,6 +45,18 @@ class Mask(NamedTuple):
         return empty.scatter_(1, self.ids, torch.ones_like(self.keep))
 
 
+class Split(NamedTuple):
+    """The tokens of a batch of clips, divided into those that are hidden and those that are seen.
+
+    Attributes:
+        hidden: the mask.
+        visible: the other real tokens, in the same form; the numbers of both follow from the grid.
+    """
+
+    hidden: Mask
+    visible: Mask
+
+
 def noise_count(masking: Masking, grid: tuple[int, int]) -> int:
     """Uniform numbers a clip that `draw_mask` needs for a `(freq, time)` grid."""
     freq, time = grid
@@ -50,6 +64,8 @@ def noise_count(masking: Masking, grid: tuple[int, int]) -> int:
         return freq * time
     if masking == "reference":
         return 1 + freq * time
+    if masking == "inverse":
+        return 2 * freq * time
     return 1 + (time + _MARGIN) * (2 * freq + _MARGIN)
 
 
@@ -79,6 +95,10 @@ def draw_mask(
       program would loop for ever, because there are not more than N tokens to hide, all but token 0
       are candidates.
     * `random`: N tokens without regard to place, as SSAST does for frames.
+    * `inverse`: what stays visible lies in squares of 5 x 5, as in EAT (Chen et al. 2024, section
+      3.3): so many squares, centred on any token, that their area is the visible share and 0.07;
+      of the tokens in them (or, if they overlap too much, beside them) some are taken at random to
+      make the number exact.
 
     Args:
         noise: uniform in [0, 1), `(batch, at least noise_count(masking, grid))`.
@@ -90,6 +110,31 @@ def draw_mask(
     Raises:
         ValueError: too little noise.
     """
+    return _first(_order(noise, columns, grid, ratio, masking), columns * grid[0], ratio)
+
+
+def draw_split(
+    noise: Tensor, columns: Tensor, grid: tuple[int, int], ratio: float, masking: Masking
+) -> Split:
+    """Hide tokens as `draw_mask` does, and name those that are left."""
+    key, tokens = _order(noise, columns, grid, ratio, masking), columns * grid[0]
+    hidden = _first(key, tokens, ratio)
+    cells = key.shape[1]
+    most = cells - masked_count(cells, ratio)
+    seen = ~hidden.dense(cells)
+    real = torch.arange(grid[1], device=key.device) < columns.unsqueeze(1)
+    seen &= real.unsqueeze(1).expand(-1, grid[0], -1).flatten(1)
+    # Numbers of tokens rise with those of real ones, so a clip never sees more than the grid does.
+    ids = torch.arange(cells, device=key.device).masked_fill(~seen, cells).sort(dim=1).values
+    ids = ids[:, :most]
+    keep = ids < cells
+    return Split(hidden, Mask(torch.where(keep, ids, ids[:, :1].clamp_max(cells - 1)), keep))
+
+
+def _order(
+    noise: Tensor, columns: Tensor, grid: tuple[int, int], ratio: float, masking: Masking
+) -> Tensor:
+    """A key `(batch, cells)` that rises in the order in which cells are hidden."""
     needed = noise_count(masking, grid)
     if noise.shape[-1] < needed:
         raise ValueError(
@@ -98,14 +143,14 @@ def draw_mask(
         )
     noise = noise[:, :needed]
     if masking == "reference":
-        key = _reference_order(noise, columns, grid, ratio)
-    elif masking == "centred":
-        key = _centred_order(noise, columns, grid)
-    else:
-        cells = noise.reshape(len(noise), grid[1], grid[0]).transpose(1, 2)
-        real = torch.arange(grid[1], device=noise.device) < columns[:, None, None]
-        key = _ranks(cells.masked_fill(~real, 2.0).flatten(1))
-    return _first(key, columns * grid[0], ratio)
+        return _reference_order(noise, columns, grid, ratio)
+    if masking == "centred":
+        return _centred_order(noise, columns, grid)
+    if masking == "inverse":
+        return _inverse_order(noise, columns, grid, ratio)
+    cells = noise.reshape(len(noise), grid[1], grid[0]).transpose(1, 2)
+    real = torch.arange(grid[1], device=noise.device) < columns[:, None, None]
+    return _ranks(cells.masked_fill(~real, 2.0).flatten(1))
 
 
 def _first(key: Tensor, tokens: Tensor, ratio: float) -> Mask:
@@ -149,6 +194,20 @@ def _centred_order(noise: Tensor, columns: Tensor, grid: tuple[int, int]) -> Ten
     # Cells of one square are reached together; which of them come first is decided by their noise.
     key = reached * 2**24 + (ties * 2**24).long()
     return key.masked_fill(column[:time] >= columns.view(-1, 1, 1), 2**62).flatten(1)
+
+
+def _inverse_order(noise: Tensor, columns: Tensor, grid: tuple[int, int], ratio: float) -> Tensor:
+    """A key `(batch, cells)`: cells outside the squares come first, each part in random order."""
+    freq, time = grid
+    places, ties = noise.reshape(len(noise), time, 2, freq).permute(2, 0, 3, 1)
+    real = torch.arange(time, device=noise.device) < columns.view(-1, 1, 1)
+    rank = _ranks(places.masked_fill(~real, 2.0).flatten(1)).view(-1, freq, time)
+    area = (columns * freq).double() * (1 - ratio + _INVERSE_MORE)
+    squares = (area / _INVERSE_SIDE**2).long().clamp_min(1).view(-1, 1, 1)
+    centres = (rank < squares).to(noise.dtype).unsqueeze(1)
+    inside = F.max_pool2d(centres, _INVERSE_SIDE, 1, _INVERSE_SIDE // 2).squeeze(1).long()
+    key = inside * 2**24 + (ties * 2**24).long()
+    return key.masked_fill(~real, 2**62).flatten(1)
 
 
 def _reference_order(noise: Tensor, columns: Tensor, grid: tuple[int, int], ratio: float) -> Tensor:

@@ -107,6 +107,29 @@ def by_reference(table: Tensor, grid: tuple[int, int]) -> Tensor:
     return table.reshape(table.shape[0], -1).T
 
 
+def sincos(grid: tuple[int, int], dim: int, device: torch.device | str = "cpu") -> Tensor:
+    """Fixed positions: half of the channels for the row, half for the column.
+
+    Sines and cosines of wavelengths from 2 pi to 20000 pi tokens (Vaswani et al. 2017, section
+    3.5; in two dimensions as in MAE, He et al. 2022).
+
+    Args:
+        grid: counts `(freq, time)`.
+        dim: channels, a multiple of 4.
+        device: where.
+
+    Returns:
+        `(freq * time, dim)`.
+    """
+    if dim % 4:
+        raise ValueError(f"positions in two dimensions need a multiple of 4 channels, not {dim}")
+    rate = 10000 ** -(torch.arange(dim // 4, device=device) / (dim // 4))
+    parts = [torch.outer(torch.arange(n, device=device), rate) for n in grid]
+    rows, columns = (torch.cat([part.sin(), part.cos()], 1) for part in parts)
+    whole = [rows.unsqueeze(1).expand(-1, grid[1], -1), columns.expand(grid[0], -1, -1)]
+    return torch.cat(whole, 2).flatten(0, 1)
+
+
 def stretched(table: Tensor, freq: int, time: int) -> Tensor:
     """A table `(dim, freq, time)` stretched or squeezed bilinearly to another grid, end to end."""
     if table.shape[1:] == (freq, time):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from sonoformer.data.augment import AugmentConfig
 from sonoformer.errors import UserError
+from sonoformer.pretraining.mae import MaeConfig
 from sonoformer.pretraining.mspm import MspmConfig
 from sonoformer.spectral import FbankConfig
 from sonoformer.spectral.fixed import refuse_unheard
@@ -45,8 +47,19 @@ class PretrainConfig:
     statistics: Literal["measure", "keep"] = "measure"
     """Measure the normalisation on the pool, or keep the front end's constants (of a checkpoint
     that is continued: its own)."""
-    objective: MspmConfig = MspmConfig()
-    """What is learnt from: masked spectrogram patch modelling."""
+    objective: Literal["mspm", "mae"] = "mspm"
+    """What is learnt from. mspm: telling hidden patches apart and rebuilding them (SSAST); mae:
+    rebuilding them from the visible ones alone (Audio-MAE), at a third of the cost."""
+    mspm: MspmConfig = MspmConfig()
+    """Masked spectrogram patch modelling."""
+    mae: MaeConfig = MaeConfig()
+    """Masked autoencoding."""
+    drop_path: float = 0.0
+    """Probability of leaving out a branch of the last block while pretraining; the first block's is
+    0, and those between rise. The encoder that is saved has none."""
+    augment: AugmentConfig = AugmentConfig()
+    """What is done to the clips: `mixup` lays another clip over a clip, `roll` turns it round,
+    `gain_db` changes its level."""
     front: FbankConfig = FbankConfig()
     """The filterbank. A checkpoint that is continued keeps its own, and hears with the `padding`
     and `fixed_frames` given here, and with `mean`, `std` and `level` where they are given."""
@@ -62,9 +75,36 @@ class PretrainConfig:
             raise UserError("holdout must be at least 0 and below 1, holdout_most at least 1")
         if not 0 <= self.balance <= 1:
             raise UserError(f"balance: must be between 0 and 1; got {self.balance}")
+        self._check_objective()
+        if not 0 <= self.drop_path < 1:
+            raise UserError(f"drop_path: must be at least 0 and below 1; got {self.drop_path}")
+        if self.augment.on_spectrogram:
+            raise UserError(
+                "augment: freq_mask, time_mask and noise are for fine-tuning; what is hidden in "
+                "pretraining is the objective's to choose"
+            )
         refuse_unheard(self.front, self.crop, "crop")
         if self.front.trainable:
             raise UserError(
                 "front.trainable: what is to be predicted would change with what predicts it; "
                 "learn the front end in fine-tuning"
             )
+
+    @property
+    def chosen(self) -> Any:
+        """The options of the objective."""
+        return getattr(self, _FIELDS.get(self.objective, self.objective))
+
+    def _check_objective(self) -> None:
+        used = _FIELDS.get(self.objective, self.objective)
+        for name, kind in _OBJECTIVES.items():
+            if name != used and getattr(self, name) != kind():
+                raise UserError(
+                    f"{name}: these options belong to another objective than {self.objective}; "
+                    f"leave them away or give --objective {name}"
+                )
+
+
+_OBJECTIVES: dict[str, type] = {"mspm": MspmConfig, "mae": MaeConfig}
+_FIELDS: dict[str, str] = {}
+"""Objective -> its options, where two share them."""

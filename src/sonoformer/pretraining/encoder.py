@@ -56,6 +56,7 @@ def make_encoder(
     if init is None:
         torch.manual_seed(key(seed, "weights"))
         shape = ast_config(config.size, config.tokens, front=config.front)
+        shape = replace(shape, drop_path=config.drop_path)
         grid = _grid(shape, shape.stride, config.crop)
         encoder = AstEncoder(replace(shape, table=_larger(shape.table, grid)))
     else:
@@ -64,7 +65,8 @@ def make_encoder(
             raise UserError(
                 f"{init}: hears {encoder.sample_rate} Hz; set front.sample_rate to that"
             )
-        encoder = with_config(encoder, front=_front(encoder.config.front, config, init, run))
+        front = _front(encoder.config.front, config, init, run)
+        encoder = with_config(encoder, front=front, drop_path=config.drop_path)
         encoder = _at_length(encoder, config.crop, run)
     if config.statistics == "keep":
         return encoder

@@ -25,8 +25,9 @@ from sonoformer.data.batch import Batch
 from sonoformer.errors import UserError
 from sonoformer.nn.heads import PredictionHead
 from sonoformer.nn.masks import Mask, Masking, draw_mask, noise_count
+from sonoformer.nn.subsets import clip_mean, gather
 from sonoformer.nn.tokens import Encoder, Patches
-from sonoformer.training.learner import Learner
+from sonoformer.pretraining.objective import Objective, columns
 
 Direction = Literal["prediction", "target", "both"]
 
@@ -70,7 +71,7 @@ class MspmConfig:
         return cls(masking="reference", direction="target", passes=2, drop_duplicates=False)
 
 
-class Mspm(Learner):
+class Mspm(Objective):
     """An encoder learning by masked spectrogram patch modelling.
 
     Args:
@@ -79,41 +80,31 @@ class Mspm(Learner):
         samples: length of the longest clip, which sets how much noise a clip needs.
     """
 
-    encoder: Encoder  # type: ignore[assignment]
+    title = "Masked spectrogram patch modelling"
 
     def __init__(self, encoder: Encoder, config: MspmConfig, samples: int) -> None:
-        super().__init__()
-        self.encoder, self.config = encoder, config
-        with torch.no_grad():
-            pixels, grid, _ = encoder.patches(*encoder.front(torch.zeros(1, samples)))
-        self.law = _law(config.masking, grid)
-        self.noise = config.passes * noise_count(self.law, grid)
+        super().__init__(encoder, samples)
+        self.config = config
+        self.law = _law(config.masking, self.grid)
+        self.noise = config.passes * noise_count(self.law, self.grid)
         self.mask_token = nn.Parameter(torch.randn(encoder.dim) * encoder.dim**-0.5)
         kind = PredictionHead if config.head == "mlp" else nn.Linear
         if config.loss != "generative":
-            self.classify = kind(encoder.dim, pixels.shape[-1])
+            self.classify = kind(encoder.dim, self.pixels)
         if config.loss != "discriminative":
-            self.reconstruct = kind(encoder.dim, pixels.shape[-1])
+            self.reconstruct = kind(encoder.dim, self.pixels)
 
-    def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss, and `info_nce`, `accuracy`, `chance` and `mse` as far as they are computed."""
-        terms = self._terms_of(batch)
-        return self.total(terms), {name: term.detach() for name, term in terms.items()}
-
-    @torch.no_grad()
-    def evaluate(self, batch: Batch) -> dict[str, tuple[Tensor, Tensor]]:
-        """Sums over clips of the loss and its terms; masks follow from the clips' own noise."""
-        terms = self._terms_of(batch)
-        count = torch.tensor(float(len(batch.wave)), device=batch.wave.device)
-        values = {"loss": self.total(terms), **terms}
-        return {name: (value * count, count) for name, value in values.items()}
+    def terms_of(self, batch: Batch) -> dict[str, Tensor]:
+        """`info_nce`, `accuracy`, `chance` and `mse` as far as they are computed."""
+        patches = self.cut(batch)
+        return self.terms(patches, self.masks(self.random(batch), patches))
 
     def masks(self, noise: Tensor, patches: Patches) -> list[Mask]:
         """A mask for each pass, from noise `(batch, self.noise)`."""
-        columns = patches.valid.unflatten(1, patches.grid)[:, 0].sum(1)
+        real = columns(patches)
         ratio = self.config.mask_ratio
         return [
-            draw_mask(part, columns, patches.grid, ratio, self.law)
+            draw_mask(part, real, patches.grid, ratio, self.law)
             for part in noise.chunk(self.config.passes, dim=1)
         ]
 
@@ -126,7 +117,7 @@ class Mspm(Learner):
             mask = masks[0]
             terms["info_nce"], terms["accuracy"], terms["chance"] = info_nce(
                 self.classify(states[0]),
-                _gather(targets, mask.ids),
+                gather(targets, mask.ids),
                 mask.keep,
                 self.config.direction,
                 self.config.drop_duplicates,
@@ -134,7 +125,7 @@ class Mspm(Learner):
         if self.config.loss != "discriminative":
             mask = masks[-1]
             prediction = self.reconstruct(states[-1])
-            terms["mse"] = generative_mse(prediction, _gather(targets, mask.ids), mask.keep)
+            terms["mse"] = generative_mse(prediction, gather(targets, mask.ids), mask.keep)
         return terms
 
     def total(self, terms: Mapping[str, Tensor]) -> Tensor:
@@ -143,13 +134,6 @@ class Mspm(Learner):
             return terms["info_nce"] + self.config.weight * terms["mse"]
         return terms["info_nce" if self.config.loss == "discriminative" else "mse"]
 
-    def _terms_of(self, batch: Batch) -> dict[str, Tensor]:
-        if batch.noise is None or batch.noise.shape[1] != self.noise:
-            raise ValueError(f"Mspm needs batches with {self.noise} random numbers a clip")
-        spec, lengths = self.encoder.front(batch.wave, batch.lengths)
-        patches = self.encoder.patches(spec, lengths)
-        return self.terms(patches, self.masks(batch.noise, patches))
-
     def _hidden_states(self, patches: Patches, mask: Mask) -> Tensor:
         """The encoder's outputs `(batch, most, dim)` at the tokens it was not shown."""
         pixels, grid, valid = patches
@@ -157,7 +141,7 @@ class Mspm(Learner):
         tokens = self.encoder.encode(
             self.encoder.embed_patches(pixels, grid, replace=replace), valid, grid
         )
-        return _gather(tokens.x, mask.ids + tokens.prefix)
+        return gather(tokens.x, mask.ids + tokens.prefix)
 
 
 def info_nce(
@@ -209,9 +193,9 @@ def info_nce(
         if excluded is not None:
             choices = choices - excluded.sum(2)
         return (
-            _clip_mean(torch.stack(losses).mean(0), keep),
-            _clip_mean(right.float(), keep),
-            _clip_mean(1 / choices, keep),
+            clip_mean(torch.stack(losses).mean(0), keep),
+            clip_mean(right.float(), keep),
+            clip_mean(1 / choices, keep),
         )
 
 
@@ -225,7 +209,7 @@ def generative_mse(pred: Tensor, target: Tensor, keep: Tensor) -> Tensor:
     """
     with torch.autocast(pred.device.type, enabled=False):
         error = F.mse_loss(pred.float(), target.detach().float(), reduction="none")
-        return _clip_mean(error.mean(-1), keep)
+        return clip_mean(error.mean(-1), keep)
 
 
 def _law(masking: str, grid: tuple[int, int]) -> Masking:
@@ -235,12 +219,6 @@ def _law(masking: str, grid: tuple[int, int]) -> Masking:
     if masking == "reference" and grid[0] == 1:
         return "random"
     return masking  # type: ignore[return-value]
-
-
-def _gather(x: Tensor, ids: Tensor) -> Tensor:
-    """`x` `(batch, tokens, dim)` at `ids` `(batch, n)`."""
-    rows = torch.arange(len(x), device=x.device).unsqueeze(1) * x.shape[1]
-    return x.flatten(0, 1).index_select(0, (rows + ids).flatten()).unflatten(0, ids.shape)
 
 
 def _excluded(target: Tensor, keep: Tensor, drop_duplicates: bool) -> Tensor | None:
@@ -274,11 +252,3 @@ def _fingerprints(target: Tensor) -> Tensor:
     weights = torch.randint(-(2**62), 2**62, (target.shape[-1],), generator=generator) * 2 + 1
     bits = target.contiguous().view(torch.int32).long()
     return (bits * weights.to(bits.device)).sum(-1)
-
-
-def _clip_mean(values: Tensor, keep: Tensor) -> Tensor:
-    """Mean over clips of the means of `values` `(batch, n)` where `keep` is true."""
-    kept = keep.to(values.dtype)
-    count = kept.sum(1)
-    means = (values * kept).sum(1) / count.clamp_min(1)
-    return means.sum() / (count > 0).sum().clamp_min(1)

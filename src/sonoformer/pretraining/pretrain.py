@@ -16,7 +16,8 @@ from sonoformer.data.manifest import Manifest
 from sonoformer.data.order import Order
 from sonoformer.data.pool import gather
 from sonoformer.data.views import Subset
-from sonoformer.encoders import AstEncoder, save_encoder
+from sonoformer.encoders import AstEncoder, save_encoder, with_config
+from sonoformer.pretraining import OBJECTIVES
 from sonoformer.pretraining.config import PretrainConfig
 from sonoformer.pretraining.encoder import make_encoder
 from sonoformer.pretraining.listening import (
@@ -28,7 +29,7 @@ from sonoformer.pretraining.listening import (
     pieces,
     sources_of,
 )
-from sonoformer.pretraining.mspm import Mspm
+from sonoformer.pretraining.objective import Objective
 from sonoformer.pretraining.starting import starting_point
 from sonoformer.run import Run
 from sonoformer.settings import plain
@@ -52,7 +53,7 @@ class Prepared:
         fingerprint: of the pool.
     """
 
-    learner: Mspm
+    learner: Objective
     train: TrainData
     validation: EvaluationLoader | None
     hours: float
@@ -132,7 +133,9 @@ def prepare(
     encoder = make_encoder(config, heard, seed, init, run)
     learner = _learner(encoder, config, crop, seed, init)
     noise = learner.noise
-    dataset = ClipDataset(heard, crop=crop, seed=seed, train=True, noise=noise)
+    dataset = ClipDataset(
+        heard, crop=crop, seed=seed, train=True, augment=config.augment, noise=noise
+    )
     order = Order(
         len(heard),
         batch_size=config.train.batch_size,
@@ -166,39 +169,41 @@ def cost(ready: Prepared, config: PretrainConfig, device: str) -> Estimate:
 
 def _learner(
     encoder: AstEncoder, config: PretrainConfig, crop: int, seed: int, init: str | Path | None
-) -> Mspm:
+) -> Objective:
     torch.manual_seed(key(seed, "objective"))
-    learner = Mspm(encoder, config.objective, crop)
+    learner = OBJECTIVES[config.objective][1](encoder, config.chosen, crop)
     if init is not None:
+        begun = starting_point(init)
+        parts = {name.split(".")[0] for name in learner.own_state()}
         # A head whose loss is switched off has no place to go.
-        parts = {name for name, _ in learner.named_children()} | {"mask_token"}
-        stored = starting_point(init)[1]
-        own = {name: value for name, value in stored.items() if name.split(".")[0] in parts}
-        if own:
-            kept = {f"encoder.{name}": value for name, value in encoder.state_dict().items()}
-            assign(learner, {**own, **kept}, str(init))
+        stored = {n: v for n, v in begun.tensors.items() if n.split(".")[0] in parts}
+        if stored and begun.objective == config.objective:
+            others = learner.state_dict().keys() - learner.own_state().keys()
+            kept = {name: learner.state_dict()[name] for name in others}
+            assign(learner, {**stored, **kept}, str(init))
     return learner
 
 
 def _save(ready: Prepared, config: PretrainConfig, run: Run, result: FitResult) -> None:
     learner = ready.learner.cpu()
-    encoder = learner.encoder
+    encoder = learner.kept()
     assert isinstance(encoder, AstEncoder)
-    own = {
-        f"objective.{name}": value
-        for name, value in learner.state_dict().items()
-        if not name.startswith("encoder.")
-    }
+    own = {f"objective.{name}": value for name, value in learner.own_state().items()}
     figures = {name: value for name, value in result.final.items() if np.isfinite(value)}
     lines = "\n".join(f"- {name}: {value:.4g}" for name, value in figures.items())
     found = f"On held-out recordings:\n\n{lines}" if lines else "No recording was held out."
     card = (
-        f"# Pretrained encoder\n\nMasked spectrogram patch modelling on {ready.hours:.2f} h of "
+        f"# Pretrained encoder\n\n{learner.title} on {ready.hours:.2f} h of "
         f"unlabelled sound, {result.steps} steps of {config.train.batch_size} clips "
         f"({config.size}, {config.tokens} tokens).\n\n{found}\n"
     )
-    extra = {"objective": {"name": "mspm", "config": plain(config.objective)}, "metrics": figures}
-    save_encoder(encoder, run.folder / "model", card, extra=extra, tensors=own)
+    extra = {
+        "objective": {"name": config.objective, "config": plain(config.chosen)},
+        "metrics": figures,
+    }
+    save_encoder(
+        with_config(encoder, drop_path=0.0), run.folder / "model", card, extra=extra, tensors=own
+    )
     run.metrics(
         {
             "steps": result.steps,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import cast
+from typing import NamedTuple, cast
 
 from torch import Tensor
 
@@ -13,10 +13,22 @@ from sonoformer.encoders import AstEncoder, Hints, is_published, read_encoder, r
 _OBJECTIVE = "objective."
 
 
-def starting_point(
-    path: str | Path, hints: Hints = Hints()
-) -> tuple[AstEncoder, dict[str, Tensor]]:
-    """The encoder of a checkpoint, and the objective's tensors under the names of `Mspm`.
+class Start(NamedTuple):
+    """What a checkpoint holds.
+
+    Attributes:
+        encoder: the encoder.
+        tensors: of the objective, under the names of its learner; empty if there are none.
+        objective: name of that objective.
+    """
+
+    encoder: AstEncoder
+    tensors: dict[str, Tensor]
+    objective: str
+
+
+def starting_point(path: str | Path, hints: Hints = Hints()) -> Start:
+    """The encoder of a checkpoint, and what the objective had learnt beside it.
 
     Args:
         path: a run, a checkpoint folder, or any published AST (see `read_published`); only that of
@@ -28,14 +40,16 @@ def starting_point(
     """
     if is_published(path):
         found = read_published(path, hints)
-        return found.make_encoder("default"), objective_of_ssast(found.pretext)
-    encoder, rest, _ = read_encoder(path)
+        return Start(found.make_encoder("default"), objective_of_ssast(found.pretext), "mspm")
+    encoder, rest, config = read_encoder(path)
     own = {
         name.removeprefix(_OBJECTIVE): value
         for name, value in rest.items()
         if name.startswith(_OBJECTIVE)
     }
-    return cast(AstEncoder, encoder), own
+    objective = config.get("objective")
+    name = objective.get("name") if isinstance(objective, dict) else None
+    return Start(cast(AstEncoder, encoder), own, str(name or "mspm"))
 
 
 def objective_of_ssast(pretext: Mapping[str, Tensor]) -> dict[str, Tensor]:

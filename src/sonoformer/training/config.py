@@ -28,14 +28,24 @@ class OptimiserConfig:
     """Added to Adam's denominator."""
     weight_decay: float = 0.0
     """Decay of the weights, unless a parameter group has its own."""
+    weight_decay_end: float | None = None
+    """Decay at the last step, reached by half a cosine (DINO, ASiT); constant if absent."""
+    decayed: Literal["all", "matrices"] = "all"
+    """What decays. matrices: not biases, norms and other weights of one dimension."""
     clip: float = 0.0
-    """Longest gradient, as the norm over all weights; 0 does not clip."""
+    """Longest gradient; 0 does not clip."""
+    clip_by: Literal["all", "tensor"] = "all"
+    """all: the norm over all weights is held; tensor: that of each weight tensor (as in ASiT)."""
 
     def __post_init__(self) -> None:
         _at_least("lr", self.lr, 0, above=True)
         _at_least("eps", self.eps, 0, above=True)
         _at_least("weight_decay", self.weight_decay, 0)
         _at_least("clip", self.clip, 0)
+        if self.weight_decay_end is not None:
+            _at_least("weight_decay_end", self.weight_decay_end, 0)
+            if self.weight_decay == 0:
+                raise UserError("weight_decay_end: needs a weight_decay above 0 to begin with.")
         if not all(0 <= beta < 1 for beta in self.betas):
             raise UserError(f"betas: each must be in [0, 1); got {self.betas}.")
 

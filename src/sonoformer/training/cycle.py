@@ -28,7 +28,7 @@ from sonoformer.training.journal import Row, Window
 from sonoformer.training.module import Module
 from sonoformer.training.plan import Plan
 from sonoformer.training.report import Report
-from sonoformer.training.schedules import Schedule, watched
+from sonoformer.training.schedules import Schedule, decay_factor, watched
 from sonoformer.training.validation import Stopped, evaluate
 
 
@@ -97,8 +97,10 @@ class Cycle(pl.Callback):
             return
         module.learner.start_step(self.step, self.plan.total)
         factor = self.schedule.factor(self.step)
+        decay = decay_factor(self.config.optimiser, self.step, self.plan.total)
         for group in trainer.optimizers[0].param_groups:
             group["lr"] = group["initial_lr"] * factor
+            group["weight_decay"] = group["initial_decay"] * decay
 
     def on_train_batch_end(
         self,
@@ -111,6 +113,7 @@ class Cycle(pl.Callback):
         """Count the step, and do what follows from it."""
         if (batch_idx + 1) % self.plan.accumulate:
             return
+        _module(pl_module).learner.end_step(self.step, self.plan.total)
         self.step += 1
         if self.ema is not None:
             self.ema.update(_module(pl_module).learner)

@@ -17,6 +17,8 @@ class LearnerProtocol(Protocol):
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]: ...
     def evaluate(self, batch: Batch) -> dict[str, tuple[Tensor, Tensor]]: ...
     def parameter_groups(self, lr: float) -> list[dict[str, Any]]: ...
+    def start_step(self, step: int, total: int) -> None: ...
+    def end_step(self, step: int, total: int) -> None: ...
 
 
 class Learner(nn.Module):
@@ -50,4 +52,10 @@ class Learner(nn.Module):
     def start_step(self, step: int, total: int) -> None:
         """Called before optimiser step `step` (from 0) of `total`, for schedules of the model's
         own, such as freezing. It must depend on its arguments only, so that a resumed run agrees.
+        """
+
+    def end_step(self, step: int, total: int) -> None:
+        """Called after optimiser step `step` (from 0) of `total`, for what follows the weights,
+        such as a teacher that is their moving average. What it remembers must be in the module's
+        state, so that a resumed run agrees.
         """

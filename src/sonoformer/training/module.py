@@ -59,8 +59,11 @@ class Module(pl.LightningModule):
         norm = torch.nn.utils.get_total_norm([p.grad for p in weights if p.grad is not None])
         self.guard.check(norm)
         self.window.add({"grad_norm": norm})
-        if self.config.optimiser.clip > 0:
-            torch.nn.utils.clip_grads_with_norm_(weights, self.config.optimiser.clip, norm)
+        options = self.config.optimiser
+        if options.clip > 0 and options.clip_by == "all":
+            torch.nn.utils.clip_grads_with_norm_(weights, options.clip, norm)
+        elif options.clip > 0:
+            _clip_each([p.grad for p in weights if p.grad is not None], options.clip)
 
     def configure_optimizers(self) -> Optimizer:
         """The optimiser; the learning rate is set by `Cycle` before each step."""
@@ -75,3 +78,10 @@ class Module(pl.LightningModule):
     ) -> Batch:
         """The batch on the device."""
         return batch.to(device, non_blocking=device.type == "cuda")
+
+
+def _clip_each(gradients: list[Tensor], longest: float) -> None:
+    """Shorten each gradient to `longest`; nothing waits for the device."""
+    norms = torch._foreach_norm(gradients)
+    factors = [(longest / (norm + 1e-6)).clamp_max(1.0) for norm in norms]
+    torch._foreach_mul_(gradients, factors)

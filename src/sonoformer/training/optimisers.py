@@ -13,9 +13,10 @@ from sonoformer.training.config import OptimiserConfig
 
 
 def build_optimiser(learner: nn.Module, config: OptimiserConfig) -> Optimizer:
-    """The optimiser of `learner.parameter_groups`; each group keeps its peak as `initial_lr`.
+    """The optimiser of `learner.parameter_groups`.
 
-    Frozen weights are left out: they would only cost memory.
+    Each group keeps its peak rate as `initial_lr` and its first decay as `initial_decay`. Frozen
+    weights are left out: they would only cost memory.
 
     Raises:
         UserError: nothing is left to train.
@@ -23,12 +24,23 @@ def build_optimiser(learner: nn.Module, config: OptimiserConfig) -> Optimizer:
     groups = []
     for group in learner.parameter_groups(config.lr):  # type: ignore[operator]
         params = [p for p in group["params"] if p.requires_grad]
-        if params:
-            lr = group.get("lr", config.lr)
-            groups.append({**group, "params": params, "lr": lr, "initial_lr": lr})
+        lr, decay = group.get("lr", config.lr), group.get("weight_decay", config.weight_decay)
+        rest = {**group, "lr": lr, "initial_lr": lr}
+        for part, own in _by_decay(params, decay, config.decayed):
+            groups.append({**rest, "params": part, "weight_decay": own, "initial_decay": own})
     if not groups:
         raise UserError("the model has no weights to train: all are frozen.")
     return _KINDS[config.name](groups, config)
+
+
+def _by_decay(
+    params: list[nn.Parameter], decay: float, decayed: str
+) -> list[tuple[list[nn.Parameter], float]]:
+    """The weights that decay and those that do not, as far as there are any."""
+    if decayed == "all" or decay == 0:
+        return [(params, decay)] if params else []
+    parts = [([p for p in params if p.ndim > 1], decay), ([p for p in params if p.ndim < 2], 0.0)]
+    return [(part, own) for part, own in parts if part]
 
 
 def _adam(groups: list[dict[str, Any]], config: OptimiserConfig) -> Optimizer:

@@ -9,7 +9,7 @@ import math
 from typing import Any
 
 from sonoformer.errors import UserError, nearest
-from sonoformer.training.config import ScheduleConfig
+from sonoformer.training.config import OptimiserConfig, ScheduleConfig
 from sonoformer.training.plan import Plan
 
 # A gain on the watched metric counts from this relative size on, as in torch's own plateau rule.
@@ -82,6 +82,18 @@ class Schedule:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take up where `state_dict` left off."""
         self._best, self._bad, self._lowered = state["best"], state["bad"], state["lowered"]
+
+
+def decay_factor(config: OptimiserConfig, step: int, total: int) -> float:
+    """The weight decay of optimiser step `step`, from 0, of `total`, as a factor on the first.
+
+    With an end given: from there half a cosine, as in DINO (Caron et al. 2021, section 3).
+    """
+    if config.weight_decay_end is None:
+        return 1.0
+    end = config.weight_decay_end / config.weight_decay
+    along = min(1.0, step / max(1, total - 1))
+    return end + (1 - end) * 0.5 * (1 + math.cos(math.pi * along))
 
 
 def better(value: float, best: float | None, mode: str) -> bool:

@@ -1,0 +1,41 @@
+"""Some tokens of each clip: taking them out of a batch, and putting them back in their places."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from sonoformer.nn.masks import Mask
+
+
+def gather(x: Tensor, ids: Tensor) -> Tensor:
+    """`x` `(batch, tokens, dim)` at `ids` `(batch, n)`: `(batch, n, dim)`."""
+    rows = torch.arange(len(x), device=x.device).unsqueeze(1) * x.shape[1]
+    return x.flatten(0, 1).index_select(0, (rows + ids).flatten()).unflatten(0, ids.shape)
+
+
+def place(x: Tensor, chosen: Mask, tokens: int, fill: Tensor) -> Tensor:
+    """`(batch, tokens, dim)`: `x` `(batch, n, dim)` at the tokens of `chosen`, elsewhere `fill`.
+
+    Args:
+        x: what was computed of the chosen tokens, in the order of `chosen.ids`.
+        chosen: where they belong; rows that it does not keep are dropped.
+        tokens: cells of the grid.
+        fill: `(dim,)`, such as a mask token.
+    """
+    batch, _, dim = x.shape
+    # Rows that are not kept go to a cell past the end, which is cut off.
+    ids = torch.where(chosen.keep, chosen.ids, tokens)
+    whole = fill.to(x.dtype).expand(batch, tokens + 1, dim)
+    return whole.scatter(1, ids.unsqueeze(-1).expand(-1, -1, dim), x)[:, :tokens]
+
+
+def clip_mean(values: Tensor, keep: Tensor) -> Tensor:
+    """Mean over clips of the means of `values` `(batch, n)` where `keep` is true.
+
+    Clips of which nothing is kept do not count.
+    """
+    kept = keep.to(values.dtype)
+    count = kept.sum(1)
+    means = (values * kept).sum(1) / count.clamp_min(1)
+    return means.sum() / (count > 0).sum().clamp_min(1)
