@@ -10,7 +10,7 @@ from cyclopts import Parameter
 from sonoformer.adaptation.parameters import AdaptationConfig
 from sonoformer.data.augment import AugmentConfig
 from sonoformer.errors import UserError
-from sonoformer.evaluation.probe import ProbeConfig
+from sonoformer.evaluation.linear import ProbeConfig
 from sonoformer.spectral import FbankConfig
 from sonoformer.tasks.classification import ClassifierConfig
 from sonoformer.training.config import OptimiserConfig, ScheduleConfig, TrainConfig

@@ -20,7 +20,7 @@ from sonoformer.data.order import Order
 from sonoformer.data.views import Windows
 from sonoformer.encoders import AstEncoder
 from sonoformer.evaluation.features import cached_features, compute_features, feature_key
-from sonoformer.evaluation.probe import fit_probe
+from sonoformer.evaluation.linear import fit_probe
 from sonoformer.run import Run
 from sonoformer.tasks.classification import Classifier
 from sonoformer.tasks.clips import Clips

@@ -1,4 +1,4 @@
-"""What frozen features know: a linear classifier or nearest neighbours on top of them.
+"""The linear probe: what a linear classifier can read off frozen features.
 
 The strength of the penalty is chosen by cross-validation inside the training clips, with groups
 kept whole; test clips play no part in it.
@@ -13,12 +13,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional as F
 
 from sonoformer.errors import UserError
-
-Matrix = NDArray[np.float32]
-Mask = NDArray[np.bool_]
+from sonoformer.evaluation.inner import Lessons, Mask, Matrix, Scale, inner_folds, probabilities
 
 
 @dataclass(frozen=True)
@@ -63,7 +60,7 @@ class LinearProbe:
     def probabilities(self, features: Matrix) -> Matrix:
         """`(clips, dim)` -> `(clips, classes)` in [0, 1]."""
         logits = torch.from_numpy(features @ self.weight.T + self.bias)
-        return (logits.softmax(1) if self.single else logits.sigmoid()).numpy()
+        return probabilities(logits, self.single)
 
 
 def fit_probe(
@@ -94,76 +91,17 @@ def fit_probe(
     Raises:
         UserError: single-label clips of fewer than two classes, or clips without a class.
     """
-    if single and (targets.any(0).sum() < 2 or not targets.any(1).all()):
-        present = int(targets.any(0).sum())
-        raise UserError(
-            f"the training clips hold {present} class(es); a classifier needs clips of two "
-            "classes, each clip with its label"
-        )
-    mean, std = features.mean(0), features.std(0)
-    # A feature that never varies says nothing; it must not divide by zero either.
-    std = np.where(std > 1e-6 * max(1e-12, float(std.max())), std, 1.0).astype(np.float32)
-    problem = _Problem(
-        torch.from_numpy((features - mean) / std),
-        torch.from_numpy(targets.astype(np.float32)),
-        torch.from_numpy(np.ones_like(targets) if known is None else known | targets),
-        torch.ones(len(features)) if weight is None else torch.from_numpy(weight).float(),
-        single,
-    )
+    lessons = Lessons.of(targets, single, known, weight)
+    scale = Scale.of(features)
+    problem = _Problem(scale(features), lessons)
     fold = inner_folds(targets, groups, config.folds, seed)
     losses = _held_out_losses(problem, fold, config)
     penalty = min(losses, key=lambda p: losses[p]) if losses else float(np.median(config.penalties))
     start = torch.zeros(features.shape[1] + 1, targets.shape[1])
     solution = problem.solve(start, penalty, config.iterations).numpy()
-    scaled = (solution[:-1] / std[:, None]).T
-    bias = solution[-1] - scaled @ mean
+    scaled = (solution[:-1] / scale.std[:, None]).T
+    bias = solution[-1] - scaled @ scale.mean
     return LinearProbe(scaled.astype(np.float32), bias.astype(np.float32), single, penalty, losses)
-
-
-def inner_folds(
-    targets: Mask, groups: Sequence[str] | None, folds: int, seed: int
-) -> NDArray[np.int64]:
-    """`(clips,)` fold numbers from 0: groups lie whole in one, classes are spread over them.
-
-    Groups are sorted by the class of their first clip, shuffled inside a class, and dealt in turn.
-    Fewer groups than `folds` give fewer folds; one group gives one.
-    """
-    names = np.arange(len(targets)) if groups is None else np.asarray(groups, dtype=str)
-    _, first, unit = np.unique(names, return_index=True, return_inverse=True)
-    shuffled = np.random.default_rng(seed).random(len(first))
-    order = np.lexsort((shuffled, targets[first].argmax(1)))
-    fold = np.empty(len(first), np.int64)
-    fold[order] = np.arange(len(first)) % min(folds, len(first))
-    return fold[unit]
-
-
-def nearest_neighbours(
-    features: Matrix,
-    targets: Mask,
-    queries: Matrix,
-    *,
-    known: Mask | None = None,
-    neighbours: int = 10,
-    temperature: float = 0.07,
-) -> Matrix:
-    """Scores `(queries, classes)` in [0, 1]: votes of the nearest clips by cosine similarity.
-
-    Features are standardised first; a vote weighs exp(similarity / temperature) (Wu et al. 2018,
-    section 3.4), and clips of which a class is not known do not vote on it.
-    """
-    known = np.ones_like(targets) if known is None else known | targets
-    mean, std = features.mean(0), features.std(0)
-    std = np.where(std > 0, std, 1)
-    bank, asked = (F.normalize(torch.from_numpy((x - mean) / std)) for x in (features, queries))
-    labels, counts = (torch.from_numpy(x.astype(np.float32)) for x in (targets & known, known))
-    scores = []
-    for block in asked.split(4096):
-        similarity, index = (block @ bank.T).topk(min(neighbours, len(bank)), dim=1)
-        votes = ((similarity - similarity[:, :1]) / temperature).exp().unsqueeze(-1)
-        scores.append(
-            (votes * labels[index]).sum(1) / (votes * counts[index]).sum(1).clamp_min(1e-9)
-        )
-    return torch.cat(scores).numpy()
 
 
 @dataclass(frozen=True)
@@ -171,30 +109,14 @@ class _Problem:
     """Features and answers on which weights are fitted or judged."""
 
     features: Tensor
-    targets: Tensor
-    known: Tensor
-    weight: Tensor
-    single: bool
+    lessons: Lessons
 
     def part(self, keep: Tensor) -> _Problem:
-        return _Problem(
-            self.features[keep],
-            self.targets[keep],
-            self.known[keep],
-            self.weight[keep],
-            self.single,
-        )
+        return _Problem(self.features[keep], self.lessons.part(keep))
 
     def loss(self, solution: Tensor) -> Tensor:
         """Weighted mean loss of `solution` `(dim + 1, classes)`, whose last row is the bias."""
-        logits = self.features @ solution[:-1] + solution[-1]
-        if self.single:
-            each = -(logits.log_softmax(1) * self.targets).sum(1)
-            return (each * self.weight).sum() / self.weight.sum()
-        each = F.binary_cross_entropy_with_logits(logits, self.targets, reduction="none")
-        cells = self.known * self.weight[:, None]
-        # A sum over classes, so that a penalty means the same as with one class.
-        return ((each * cells).sum(0) / cells.sum(0).clamp_min(1e-9)).sum()
+        return self.lessons.loss(self.features @ solution[:-1] + solution[-1])
 
     def solve(self, start: Tensor, penalty: float, iterations: int) -> Tensor:
         """The best solution, searched from `start`."""
@@ -231,7 +153,7 @@ def _held_out_losses(
         held = torch.from_numpy(fold == number)
         rest = problem.part(~held)
         # From strong to weak: each solution starts near the next.
-        solution = torch.zeros(problem.features.shape[1] + 1, problem.targets.shape[1])
+        solution = torch.zeros(problem.features.shape[1] + 1, problem.lessons.targets.shape[1])
         for penalty in losses:
             solution = rest.solve(solution, penalty, iterations)
             losses[penalty] += float(problem.part(held).loss(solution)) / folds

@@ -7,7 +7,9 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from sonoformer.errors import UserError
-from sonoformer.evaluation.probe import ProbeConfig, fit_probe, inner_folds, nearest_neighbours
+from sonoformer.evaluation.inner import inner_folds
+from sonoformer.evaluation.linear import ProbeConfig, fit_probe
+from sonoformer.evaluation.neighbours import nearest_neighbours
 
 
 def blobs(seed: int = 0, clips: int = 200, dim: int = 12, classes: int = 3, spread: float = 1.5):
