@@ -112,8 +112,8 @@ class CqtInverse(nn.Module):
 
 
 class _Inverse(torch.autograd.Function):
-    """`(2, batch, frames, bins)` -> `(batch, length)`; S^-1 is symmetric, so that the gradient
-    needs the same solution once more."""
+    """`(2, batch, frames, bins)` -> `(batch, length)`. The gradient, A S^-1 g, are the least planes
+    whose adjoint is nearest to g: the same problem with both operators exchanged."""
 
     @staticmethod
     def forward(
@@ -121,7 +121,7 @@ class _Inverse(torch.autograd.Function):
     ) -> Tensor:
         ctx.lengths, ctx.cqt, ctx.iterations = lengths, cqt, iterations
         transform, adjoint = _operators(cqt, planes, lengths, length)
-        return _solve(lambda x: adjoint(transform(x)), adjoint(planes), iterations)
+        return _solve(transform, adjoint, planes, iterations)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
@@ -129,8 +129,7 @@ class _Inverse(torch.autograd.Function):
         (wave,) = gradients
         transform, adjoint = _operators(ctx.cqt, wave, ctx.lengths, wave.shape[1])
         inside = torch.arange(wave.shape[1], device=wave.device) < ctx.lengths.unsqueeze(1)
-        solved = _solve(lambda x: adjoint(transform(x)), wave * inside, ctx.iterations)
-        return transform(solved), None, None, None, None
+        return _solve(adjoint, transform, wave * inside, ctx.iterations), None, None, None, None
 
 
 def _operators(
@@ -152,20 +151,40 @@ def _operators(
     return transform, adjoint
 
 
-def _solve(operator: Callable[[Tensor], Tensor], wanted: Tensor, iterations: int) -> Tensor:
-    """Conjugate gradients from 0 for a symmetric operator, every clip of a batch by itself."""
-    found, rest = torch.zeros_like(wanted), wanted.clone()
-    step = rest.clone()
-    size = rest.square().sum(-1, keepdim=True)
+def _solve(
+    forth: Callable[[Tensor], Tensor],
+    back: Callable[[Tensor], Tensor],
+    wanted: Tensor,
+    iterations: int,
+) -> Tensor:
+    """The least x with `forth(x)` nearest to `wanted`, every clip of a batch by itself.
+
+    Conjugate gradients on the residual of `wanted` itself (CGLS): what no bin hears is never let
+    in, while in the recursion of S x = A* y its rounding grows with every iteration.
+    """
+    rest, slope = wanted, back(wanted)
+    found, step = torch.zeros_like(slope), slope
+    size = _squared(slope)
     least = size * torch.finfo(size.dtype).eps ** 2
     for _ in range(iterations):
-        image = operator(step)
-        curve = (step * image).sum(-1, keepdim=True)
+        image = forth(step)
+        curve = _squared(image)
         # A clip that is done, or silent, stays as it is.
         going = (size > least) & (curve > 0)
         length = torch.where(going, size / torch.where(going, curve, 1), 0)
-        found = found + length * step
-        rest = rest - length * image
-        before, size = size, rest.square().sum(-1, keepdim=True)
-        step = rest + torch.where(going, size / torch.where(going, before, 1), 0) * step
+        found = found + _scaled(step, length)
+        rest = rest - _scaled(image, length)
+        slope = back(rest)
+        before, size = size, _squared(slope)
+        step = slope + _scaled(step, torch.where(going, size / torch.where(going, before, 1), 0))
     return found
+
+
+def _squared(x: Tensor) -> Tensor:
+    """Squared length of each clip, `(batch,)`, of waveforms or of planes."""
+    return x.square().sum(1 if x.ndim == 2 else (0, 2, 3))
+
+
+def _scaled(x: Tensor, factors: Tensor) -> Tensor:
+    """Waveforms or planes, each clip times its factor."""
+    return x * (factors.unsqueeze(1) if x.ndim == 2 else factors.view(-1, 1, 1))
