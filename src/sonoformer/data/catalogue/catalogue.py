@@ -102,7 +102,7 @@ def _from_archive(wanted: Entry, progress: Progress) -> pl.DataFrame:
 
 def _packaged(wanted: Entry, progress: Progress) -> pl.DataFrame:
     if wanted.build is None:
-        return pool_table(wanted.packages, progress)
+        return pool_table(wanted.packages, progress, hold=wanted.hold)
     folders = [package_folder(package, progress) for package in wanted.packages]
     progress(f"reading {wanted.name}", 0, None)
     return wanted.build(folders)  # type: ignore[arg-type]

@@ -6,11 +6,14 @@ what the packed file tells about it.
 
 from __future__ import annotations
 
+import shutil
+import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import polars as pl
 
+from sonoformer.audio.opening import AUDIO_SUFFIXES
 from sonoformer.data.catalogue.cache import cache_folder, whole_folder
 from sonoformer.data.catalogue.gus import read_patch
 from sonoformer.data.catalogue.pcm import safe_name, write_pcm
@@ -19,6 +22,7 @@ from sonoformer.data.catalogue.sf2 import read_bank
 from sonoformer.errors import UserError
 
 Rows = list[dict[str, object]]
+_LARGEST = 200_000_000  # bytes of an unpacked file
 
 
 def convert_queen(package: Path) -> pl.DataFrame:
@@ -96,6 +100,26 @@ def convert_patches(package: Path) -> pl.DataFrame:
         return rows
 
     return _once(package, write, BANK_SCHEMA)
+
+
+def convert_pk3(package: Path) -> pl.DataFrame:
+    """Audio files inside the zip archives that games call pk3: `name`."""
+
+    def write(folder: Path) -> Rows:
+        rows: Rows = []
+        for source in sorted(package.rglob("*.pk3")):
+            with zipfile.ZipFile(source) as archive:
+                for number, member in enumerate(archive.infolist()):
+                    name = Path(member.filename)
+                    if name.suffix.lower() not in AUDIO_SUFFIXES or member.file_size > _LARGEST:
+                        continue
+                    path = folder / f"{number:04d}_{safe_name(name.stem)}{name.suffix.lower()}"
+                    with archive.open(member) as packed, path.open("wb") as plain:
+                        shutil.copyfileobj(packed, plain)
+                    rows.append({"path": path.name, "name": name.stem})
+        return rows
+
+    return _once(package, write, {"path": pl.String, "name": pl.String})
 
 
 def _once(

@@ -53,6 +53,14 @@ PACKAGES = {
             *("asterisk-prompt-it-menardi-wav", "1:1.4.22+mm20110907-3.1", 19),
             licence="CC-BY-SA-3.0-IT, asks for visible attribution",
         ),
+        Package("wesnoth-1.16-music", "1:1.16.9-1", 153, "GPL-2+"),
+        Package("ufoai-music", "2.5-2", 210, "GPL-2+, CC-BY(-SA)-3.0 by track"),
+        Package("warzone2100-music", "4.3.3-3", 86, "GPL-2+, CC0 by track"),
+        Package("nexuiz-music", "2.5.2-12", 84, "GPL-2+"),
+        Package("hyperrogue-music", "12.0q-1", 64, "CC-BY-SA-3.0, CC-BY-SA-4.0, CC0 by track"),
+        Package("planetblupi-music-ogg", "1.14.2-3", 60, "GPL-3+"),
+        Package("singularity-music", "007-2", 52, "CC-BY-SA-3.0"),
+        Package("drascula-music", "1.0+ds4-2", 36, "own free licence, readme kept"),
     )
 }
 

@@ -11,7 +11,7 @@ import polars as pl
 from sonoformer.data.catalogue import public, tasks
 from sonoformer.data.catalogue.debian import PACKAGES
 from sonoformer.data.catalogue.download import Archive
-from sonoformer.data.catalogue.pools import POOL, SMALL
+from sonoformer.data.catalogue.pools import MUSIC, POOL, SMALL
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,8 @@ class Entry:
     """rough size of an archive whose size is not known exactly"""
     audio_from: str = ""
     """name of the entry that unpacks the same archive, if another does"""
+    hold: bool = False
+    """a pool without the fixed held-out groups of the tasks"""
     keep: tuple[str, ...] = field(default=())
     """endings of the archive's members that are needed; all if empty"""
 
@@ -70,6 +72,7 @@ def _debian(
     clips: int,
     packages: tuple[str, ...],
     build: Callable[[list[Path]], pl.DataFrame] | None,
+    hold: bool = False,
 ) -> Entry:
     licences = dict.fromkeys(PACKAGES[package].licence for package in packages)
     return Entry(
@@ -82,6 +85,7 @@ def _debian(
         clips=clips,
         packages=packages,
         build=build,
+        hold=hold,
     )
 
 
@@ -192,6 +196,15 @@ _ALL = (
         29_473,
         POOL,
         None,
+    ),
+    _debian(
+        "shipped-pool",
+        "What the shipped encoders heard: debian-pool and music, held-out groups left out",
+        "pretraining, so that the task suite's fixed groups stay unheard",
+        27_000,
+        (*POOL, *MUSIC),
+        None,
+        hold=True,
     ),
     _debian(
         "debian-small",

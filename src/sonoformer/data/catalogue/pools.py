@@ -16,8 +16,15 @@ import polars as pl
 
 from sonoformer.audio.find import find
 from sonoformer.data.catalogue.cache import Progress, quiet
-from sonoformer.data.catalogue.convert import convert_patches, convert_queen, convert_soundfont
+from sonoformer.data.catalogue.convert import (
+    convert_patches,
+    convert_pk3,
+    convert_queen,
+    convert_soundfont,
+)
 from sonoformer.data.catalogue.debian import package_folder
+from sonoformer.data.catalogue.held import held_in_pool
+from sonoformer.data.catalogue.tasks import character_voices
 from sonoformer.data.manifest import Manifest
 from sonoformer.data.pool import gather
 
@@ -67,6 +74,15 @@ SOURCES: dict[str, tuple[Source, ...]] = {
     "wesnoth-1.16-data": (Source("effect"),),
     "scratch": (Source("effect", "usr/share/scratch/Media/Sounds", voice=r"^([^/]+)/"),),
     "asterisk-prompt-it-menardi-wav": (Source("speech", leave_out=r"/silence/"),),
+    "wesnoth-1.16-music": (Source("music"),),
+    "warzone2100-music": (Source("music"),),
+    "hyperrogue-music": (
+        Source("music", leave_out=r"/sounds?/"),
+        Source("effect", leave_out=r"^(?!.*/sounds?/)"),
+    ),
+    "planetblupi-music-ogg": (Source("music"),),
+    "singularity-music": (Source("music"),),
+    "drascula-music": (Source("music"),),
 }
 """Packages whose sounds are ordinary audio files. The kind `effect` also holds odd speech."""
 
@@ -75,15 +91,28 @@ CONVERTED: dict[str, tuple[str, Callable[[Path], pl.DataFrame]]] = {
     "fluid-soundfont-gm": ("note", convert_soundfont),
     "minuet-data": ("note", convert_soundfont),
     "freepats": ("note", convert_patches),
+    "ufoai-music": ("music", convert_pk3),
+    "nexuiz-music": ("music", convert_pk3),
 }
 """Packages whose sounds are converted first."""
 
-POOL = (*SOURCES, *CONVERTED)
+MUSIC = (
+    *("wesnoth-1.16-music", "ufoai-music", "warzone2100-music", "nexuiz-music"),
+    *("hyperrogue-music", "planetblupi-music-ogg", "singularity-music", "drascula-music"),
+)
+POOL = tuple(name for name in (*SOURCES, *CONVERTED) if name not in MUSIC)
 SMALL = ("gcin-voice", "freepats", "minuet-data", "flight-of-the-amazon-queen")
 
 
-def pool_table(packages: Iterable[str], progress: Progress = quiet) -> pl.DataFrame:
+def pool_table(
+    packages: Iterable[str], progress: Progress = quiet, *, hold: bool = False
+) -> pl.DataFrame:
     """The pool's table; copies and unusable files are left out.
+
+    Args:
+        packages: names of packages.
+        progress: called with (what is being done, units done, units in all or None).
+        hold: leave the fixed held-out groups of the tasks out, too; see `held`.
 
     Raises:
         UserError: a package cannot be had.
@@ -96,6 +125,11 @@ def pool_table(packages: Iterable[str], progress: Progress = quiet) -> pl.DataFr
     )
     progress(pool.summary, len(pool.manifest), len(pool.manifest))
     table = pool.manifest.table.select("path", "group", "package", "kind", "duration")
+    if hold:
+        voices = character_voices([package_folder("flight-of-the-amazon-queen", progress)])
+        apart = held_in_pool(table, voices)
+        table = table.filter(~pl.col("path").is_in(list(apart)))
+        progress(f"{len(apart)} clips held out", len(table), len(table))
     hours = pl.col("duration").sum().over("package") / 3600
     table = table.with_columns(weight=hours.sqrt() / pl.len().over("package"))
     return table.with_columns((pl.col("weight") / pl.col("weight").mean()).round(5))
