@@ -44,6 +44,8 @@ VERBS = {
         "Train a classifier from labelled recordings.",
         "sonoformer.tasks.config:FinetuneConfig",
     ),
+    "probe": Verb("sonoformer.cli.probe:probe", "Judge a frozen encoder by probes over tasks."),
+    "suite": Verb("sonoformer.cli.suite:suite", "Judge encoders over the task suite, in a table."),
     "evaluate": Verb("sonoformer.cli.evaluate:evaluate", "Score a model on labelled recordings."),
     "predict": Verb("sonoformer.cli.predict:predict", "Write a model's scores over recordings."),
     "embed": Verb("sonoformer.cli.embed:embed", "Write an encoder's features over recordings."),

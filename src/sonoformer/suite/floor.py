@@ -1,0 +1,96 @@
+"""The floor: what a classifier knows that has learned nothing from other sound.
+
+A support vector machine with a Gaussian kernel on statistics of the log-mel spectrogram, the clip's
+level removed. A pretrained encoder that does not beat it is not worth its weights.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from sonoformer.data.sources import ClipSource
+from sonoformer.errors import UserError
+from sonoformer.evaluation.inner import inner_folds
+from sonoformer.spectral import FbankConfig, KaldiFbank
+from sonoformer.suite.config import SuiteConfig
+from sonoformer.suite.lesson import Lesson
+from sonoformer.suite.listening import batches
+from sonoformer.suite.turns import Turn
+
+Matrix = NDArray[np.float32]
+RATE = 16000
+"""Hz at which the floor listens."""
+_BANK = FbankConfig(n_mels=64, sample_rate=RATE)
+_COSTS = (1.0, 10.0, 100.0)
+_FOLDS = 4
+
+
+def mel_statistics(source: ClipSource, config: SuiteConfig) -> Matrix:
+    """`(clips, 192)`: mean, standard deviation and mean step over time of 64 log-mels.
+
+    The mean over all of a clip's log-mels is taken away first, so that loudness says nothing.
+    """
+    bank = KaldiFbank(_BANK)
+    found = np.zeros((len(source), 3 * _BANK.n_mels), np.float32)
+    with torch.inference_mode():
+        for batch in batches(source, config):
+            spec, lengths = bank(batch.wave, batch.lengths)
+            for i, index in enumerate(batch.index.tolist()):
+                mels = spec[i, : int(lengths[i])]
+                mels = mels - mels.mean()
+                step = (
+                    mels.diff(dim=0).abs().mean(0) if len(mels) > 1 else torch.zeros(len(mels[0]))
+                )
+                spread = mels.std(0, correction=0)
+                found[index] = torch.cat([mels.mean(0), spread, step]).numpy()
+    return found
+
+
+def svm_turn(features: Matrix, lesson: Lesson, turn: Turn, seed: int) -> Matrix:
+    """Scores `(test clips, classes)`, larger for the likelier; the cost is chosen in training.
+
+    Raises:
+        UserError: scikit-learn is not installed.
+    """
+    truth = lesson.targets.argmax(1)
+    balanced = lesson.task.metric == "balanced_accuracy"
+    fold = inner_folds(lesson.targets[turn.train], lesson.inner(turn), _FOLDS, seed)
+    weight = lesson.weight(turn)
+    share = np.ones(len(turn.train)) if weight is None else weight
+    right = dict.fromkeys(_COSTS, 0.0)
+    for part in range(int(fold.max()) + 1):
+        kept, held = turn.train[fold != part], turn.train[fold == part]
+        if len(np.unique(truth[kept])) < 2:
+            continue
+        for cost in _COSTS:
+            model = _machine(cost, balanced).fit(features[kept], truth[kept])
+            hit = model.predict(features[held]) == truth[held]
+            right[cost] += float((hit * share[fold == part]).sum())
+    cost = max(_COSTS, key=lambda c: right[c])
+    model = _machine(cost, balanced).fit(features[turn.train], truth[turn.train])
+    scores = np.full((len(turn.test), len(lesson.classes)), -1e9, np.float64)
+    decided = model.decision_function(features[turn.test])
+    known = model.classes_
+    scores[:, known] = np.stack([-decided, decided], 1) if len(known) == 2 else decided
+    scores = np.exp(scores - scores.max(1, keepdims=True))
+    return (scores / scores.sum(1, keepdims=True)).astype(np.float32)
+
+
+def _machine(cost: float, balanced: bool) -> Any:
+    try:
+        from sklearn.pipeline import make_pipeline
+        from sklearn.preprocessing import StandardScaler
+        from sklearn.svm import SVC
+    except ImportError:
+        raise UserError(
+            "the floor needs scikit-learn: pip install 'sonoformer[train]', or leave the floor out "
+            "by --no-floor"
+        ) from None
+    return make_pipeline(
+        StandardScaler(),
+        SVC(C=cost, class_weight="balanced" if balanced else None, decision_function_shape="ovr"),
+    )
