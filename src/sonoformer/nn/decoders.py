@@ -47,7 +47,8 @@ class DecoderConfig:
 class TransformerDecoder(nn.Module):
     """Blocks over all tokens of the grid, with a mask token at the hidden ones (MAE, section 3).
 
-    Positions are sines and cosines, so that any grid can be decoded.
+    Positions are sines and cosines, so that any grid can be decoded. Attention knows no order, so
+    the hidden tokens simply come first, and the last block computes them alone.
 
     Args:
         dim: width of the encoder's tokens.
@@ -87,14 +88,15 @@ class TransformerDecoder(nn.Module):
             `(batch, hidden, out)`, in the order of `split.hidden.ids`.
         """
         x = self.embed(x)
-        tokens = grid[0] * grid[1]
-        whole = place(x[:, prefix:], split.visible, tokens, self.mask_token)
-        whole = whole + sincos(grid, whole.shape[-1], whole.device).to(whole.dtype)
-        x = torch.cat([x[:, :prefix], whole], 1)
-        mask = _attended(valid, prefix)
-        for block in self.blocks:
-            x = block(x, mask)
-        return self.out(self.norm(gather(x, split.hidden.ids + prefix)))
+        positions = sincos(grid, x.shape[-1], x.device).to(x.dtype)
+        hidden = self.mask_token.to(x.dtype) + positions[split.hidden.ids]
+        seen = x[:, prefix:] + positions[split.visible.ids]
+        count = hidden.shape[1]
+        x = torch.cat([hidden, seen, x[:, :prefix]], 1)
+        mask = _attended(split, prefix)
+        for number, block in enumerate(self.blocks, 1):
+            x = block(x, mask, count if number == len(self.blocks) else None)
+        return self.out(self.norm(x))
 
 
 class ConvDecoder(nn.Module):
@@ -135,11 +137,11 @@ class ConvDecoder(nn.Module):
         self, x: Tensor, prefix: int, split: Split, valid: Tensor, grid: tuple[int, int]
     ) -> Tensor:
         """As `TransformerDecoder`; the prefix tokens take no part."""
-        tokens = grid[0] * grid[1]
-        real = valid.unsqueeze(-1)
-        x = place(x[:, prefix:], split.visible, tokens, self.mask_token)
+        x = place(x[:, prefix:], split.visible, grid[0] * grid[1], self.mask_token)
+        real = None if _all(valid) else valid.unsqueeze(-1)
         for layer in self.layers:
-            x = x * real
+            if real is not None:
+                x = x * real
             new = layer(x.unflatten(1, grid).permute(0, 3, 1, 2))
             new = new.permute(0, 2, 3, 1).flatten(1, 2)
             new = F.gelu(F.layer_norm(new, new.shape[-1:]))
@@ -156,11 +158,17 @@ def make_decoder(dim: int, out: int, config: DecoderConfig) -> Decoder:
     return kind(dim, out, config)
 
 
-def _attended(valid: Tensor, prefix: int) -> Tensor | None:
-    # As in the encoders: looking costs nothing on a CPU, and a wait on a device.
-    if valid.device.type == "cpu" and bool(valid.all()):
+def _attended(split: Split, prefix: int) -> Tensor | None:
+    hidden, visible = split.hidden.keep, split.visible.keep
+    if _all(hidden) and _all(visible):
         return None
-    return F.pad(valid, (prefix, 0), value=True)[:, None, None, :]
+    keep = torch.cat([hidden, visible, visible.new_ones(len(visible), prefix)], 1)
+    return keep[:, None, None, :]
+
+
+def _all(flags: Tensor) -> bool:
+    # As in the encoders: looking costs nothing on a CPU, and a wait on a device.
+    return flags.device.type == "cpu" and bool(flags.all())
 
 
 def _initialise(module: nn.Module) -> None:

@@ -26,8 +26,11 @@ def place(x: Tensor, chosen: Mask, tokens: int, fill: Tensor) -> Tensor:
     batch, _, dim = x.shape
     # Rows that are not kept go to a cell past the end, which is cut off.
     ids = torch.where(chosen.keep, chosen.ids, tokens)
-    whole = fill.to(x.dtype).expand(batch, tokens + 1, dim)
-    return whole.scatter(1, ids.unsqueeze(-1).expand(-1, -1, dim), x)[:, :tokens]
+    rows = torch.arange(batch, device=x.device).unsqueeze(1) * (tokens + 1) + ids
+    whole = fill.to(x.dtype).expand(batch * (tokens + 1), dim)
+    # Copying whole rows, forward and back, takes a third of the time of a scatter by element.
+    whole = whole.index_copy(0, rows.flatten(), x.flatten(0, 1))
+    return whole.unflatten(0, (batch, tokens + 1))[:, :tokens]
 
 
 def clip_mean(values: Tensor, keep: Tensor) -> Tensor:

@@ -23,6 +23,8 @@ class MomentumConfig:
     """Momentum of the last step."""
     law: Literal["cosine", "linear"] = "cosine"
     """How it goes from the first to the last."""
+    ramp: float = 1.0
+    """Share of the run after which the last momentum is reached and kept."""
     steps: int = 0
     """Steps of the run that the two figures were chosen for. A run of another length goes through
     the same law, and 1 - momentum grows as much as the run is shorter, so that over the whole run
@@ -34,12 +36,14 @@ class MomentumConfig:
                 raise UserError(
                     f"momentum.{name}: must be between 0 and 1; got {getattr(self, name)}"
                 )
+        if not 0 < self.ramp <= 1:
+            raise UserError(f"momentum.ramp: must be above 0 and at most 1; got {self.ramp}")
         if self.steps < 0:
             raise UserError(f"momentum.steps: must be at least 0; got {self.steps}")
 
     def at(self, step: int, total: int) -> float:
         """The momentum of optimiser step `step` (from 0) of `total`."""
-        done = step / max(1, total - 1)
+        done = min(1.0, step / max(1, total - 1) / self.ramp)
         if self.law == "cosine":
             done = (1 - math.cos(math.pi * done)) / 2
         follow = 1 - (self.start + (self.end - self.start) * done)

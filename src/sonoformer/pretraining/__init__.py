@@ -2,11 +2,29 @@
 
 from __future__ import annotations
 
+from sonoformer.pretraining.eat import Eat, EatConfig
+from sonoformer.pretraining.m2d import M2d, M2dConfig
 from sonoformer.pretraining.mae import Mae, MaeConfig
 from sonoformer.pretraining.mspm import Mspm, MspmConfig
 from sonoformer.pretraining.objective import Objective
 
 # name -> (options, learner); a learner is made from an encoder, its options and the clip length.
-OBJECTIVES = {"mspm": (MspmConfig, Mspm), "mae": (MaeConfig, Mae)}
+OBJECTIVES = {
+    "mspm": (MspmConfig, Mspm),
+    "mae": (MaeConfig, Mae),
+    "eat": (EatConfig, Eat),
+    "m2d": (M2dConfig, M2d),
+}
 
-__all__ = ["OBJECTIVES", "Mae", "MaeConfig", "Mspm", "MspmConfig", "Objective"]
+__all__ = [
+    "OBJECTIVES",
+    "Eat",
+    "EatConfig",
+    "M2d",
+    "M2dConfig",
+    "Mae",
+    "MaeConfig",
+    "Mspm",
+    "MspmConfig",
+    "Objective",
+]

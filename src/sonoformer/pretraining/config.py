@@ -9,6 +9,8 @@ from cyclopts import Parameter
 
 from sonoformer.data.augment import AugmentConfig
 from sonoformer.errors import UserError
+from sonoformer.pretraining.eat import EatConfig
+from sonoformer.pretraining.m2d import M2dConfig
 from sonoformer.pretraining.mae import MaeConfig
 from sonoformer.pretraining.mspm import MspmConfig
 from sonoformer.spectral import FbankConfig
@@ -47,13 +49,19 @@ class PretrainConfig:
     statistics: Literal["measure", "keep"] = "measure"
     """Measure the normalisation on the pool, or keep the front end's constants (of a checkpoint
     that is continued: its own)."""
-    objective: Literal["mspm", "mae"] = "mspm"
+    objective: Literal["mspm", "mae", "eat", "m2d"] = "mspm"
     """What is learnt from. mspm: telling hidden patches apart and rebuilding them (SSAST); mae:
-    rebuilding them from the visible ones alone (Audio-MAE), at a third of the cost."""
+    rebuilding them from the visible ones alone (Audio-MAE), at a third of the cost; eat: what a
+    teacher makes of the whole clip, from many views of it (EAT); m2d: what a teacher makes of the
+    hidden patches alone (M2D)."""
     mspm: MspmConfig = MspmConfig()
     """Masked spectrogram patch modelling."""
     mae: MaeConfig = MaeConfig()
     """Masked autoencoding."""
+    eat: EatConfig = EatConfig()
+    """Latent bootstrap with many masks a clip."""
+    m2d: M2dConfig = M2dConfig()
+    """Masked modelling duo."""
     drop_path: float = 0.0
     """Probability of leaving out a branch of the last block while pretraining; the first block's is
     0, and those between rise. The encoder that is saved has none."""
@@ -105,6 +113,11 @@ class PretrainConfig:
                 )
 
 
-_OBJECTIVES: dict[str, type] = {"mspm": MspmConfig, "mae": MaeConfig}
+_OBJECTIVES: dict[str, type] = {
+    "mspm": MspmConfig,
+    "mae": MaeConfig,
+    "eat": EatConfig,
+    "m2d": M2dConfig,
+}
 _FIELDS: dict[str, str] = {}
 """Objective -> its options, where two share them."""

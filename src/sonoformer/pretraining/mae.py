@@ -83,9 +83,7 @@ class Mae(Objective):
     def error(self, patches: Patches, split: Split) -> Tensor:
         """The loss for given masks, a mean over clips."""
         pixels, grid, valid = patches
-        seen = split.visible
-        x = self.encoder.embed_patches(gather(pixels, seen.ids), grid, index=seen.ids)
-        tokens = self.encoder.encode(x, seen.keep, grid)
+        tokens = self.see(patches, split.visible)
         prediction = self.decoder(tokens.x, tokens.prefix, split, valid, grid)
         target = gather(pixels, split.hidden.ids)
         if self.config.target == "normalised":

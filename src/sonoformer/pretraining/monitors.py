@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from sonoformer.errors import UserError
 
 
 @torch.no_grad()
@@ -55,3 +59,54 @@ def entropies(probabilities: Tensor, keep: Tensor | None = None) -> tuple[Tensor
     mean = (p * weight).sum(0)
     each = -(p * p.clamp_min(1e-12).log()).sum(1, keepdim=True)
     return -(mean * mean.clamp_min(1e-12).log()).sum(), (each * weight).sum()
+
+
+class CollapseWatch(nn.Module):
+    """Ends a run whose teacher gives the same targets whatever the sound, or none that are finite.
+
+    It looks at a moving average of the targets' `spread`, so that a few batches of silence are
+    borne; a collapse is found within some 300 batches. The average is part of the module's state.
+
+    Args:
+        least: spread below which targets are as good as constant; healthy ones, standardised, are
+            well above it.
+        decay: share of the average that a batch leaves.
+    """
+
+    average: Tensor
+
+    def __init__(self, least: float = 0.05, decay: float = 0.99) -> None:
+        super().__init__()
+        self.least, self.decay = least, decay
+        self.register_buffer("average", torch.ones(()))
+
+    @torch.no_grad()
+    def add(self, value: Tensor) -> None:
+        """Take note of a batch; on a CPU the average is looked at, too.
+
+        Raises:
+            UserError: as `look`.
+        """
+        self.average.lerp_(value.float(), 1 - self.decay)
+        if value.device.type == "cpu":
+            self.look()
+
+    def look(self) -> None:
+        """Wait for the device, and judge.
+
+        Raises:
+            UserError: the targets have collapsed, or are not finite.
+        """
+        average = self.average.item()
+        if average >= self.least:
+            return
+        if math.isnan(average):
+            raise UserError(
+                "the teacher's targets are not finite numbers; the last good checkpoint is kept: "
+                "lower lr or set clip, then start again"
+            )
+        raise UserError(
+            f"the teacher has collapsed: its targets hardly depend on the sound any more (spread "
+            f"{average:.3f}, least {self.least:g}). Lower lr, lengthen the warm-up, raise the "
+            "momentum, or look whether the recordings are silent"
+        )

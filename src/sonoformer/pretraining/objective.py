@@ -8,7 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from sonoformer.data.batch import Batch
-from sonoformer.nn.tokens import Encoder, Patches
+from sonoformer.nn.masks import Mask
+from sonoformer.nn.subsets import gather
+from sonoformer.nn.tokens import Encoder, Patches, Tokens
 from sonoformer.training.learner import Learner
 
 
@@ -83,6 +85,13 @@ class Objective(Learner):
     def cut(self, batch: Batch) -> Patches:
         """The batch's spectrograms in patches."""
         return self.encoder.patches(*self.encoder.front(batch.wave, batch.lengths))
+
+    def see(self, patches: Patches, chosen: Mask, encoder: Encoder | None = None) -> Tokens:
+        """What an encoder, by default the one that learns, makes of the chosen tokens alone."""
+        encoder = self.encoder if encoder is None else encoder
+        pixels = gather(patches.pixels, chosen.ids)
+        x = encoder.embed_patches(pixels, patches.grid, index=chosen.ids)
+        return encoder.encode(x, chosen.keep, patches.grid)
 
 
 def columns(patches: Patches) -> Tensor:
