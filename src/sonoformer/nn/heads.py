@@ -38,3 +38,26 @@ class PredictionHead(nn.Sequential):
 
     def __init__(self, dim: int, out: int) -> None:
         super().__init__(nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, out))
+
+
+class PixelHead(nn.Sequential):
+    """Two layers with GELU, a narrow one with GELU, and one to the pixels: ASiT's.
+
+    Its last layer, there a transposed convolution from each patch to its own pixels, is the same
+    linear map.
+
+    Args:
+        dim: width of the tokens.
+        pixels: of a patch.
+        narrow: width before the last layer.
+    """
+
+    def __init__(self, dim: int, pixels: int, narrow: int = 128) -> None:
+        layers: list[nn.Module] = []
+        for inside, out in ((dim, dim), (dim, dim), (dim, narrow)):
+            layers += [nn.Linear(inside, out), nn.GELU()]
+        super().__init__(*layers, nn.Linear(narrow, pixels))
+        for layer in self:
+            if isinstance(layer, nn.Linear):
+                nn.init.trunc_normal_(layer.weight, std=0.02)
+                nn.init.zeros_(layer.bias)

@@ -28,20 +28,44 @@ class Bootstrap(Objective):
         samples: length of the longest clip.
         momentum: how slowly the teacher follows.
         keep: which of the two is saved.
+        head: what the teacher has too, behind its encoder.
     """
 
     def __init__(
-        self, encoder: Encoder, samples: int, momentum: MomentumConfig, keep: Keep
+        self,
+        encoder: Encoder,
+        samples: int,
+        momentum: MomentumConfig,
+        keep: Keep,
+        head: nn.Module | None = None,
     ) -> None:
         super().__init__(encoder, samples)
-        self.teacher = Teacher(encoder)  # type: ignore[arg-type]
+        self.head = head
+        self.teacher = Teacher(self._student())
         self.watch = CollapseWatch()
         self._momentum, self._keep = momentum, keep
 
     @property
     def taught_by(self) -> Encoder:
         """The teacher's encoder."""
-        return self.teacher.model  # type: ignore[return-value]
+        model = self.teacher.model
+        return model if self.head is None else model["encoder"]  # type: ignore[index, return-value]
+
+    @property
+    def taught_head(self) -> nn.Module:
+        """The teacher's head."""
+        return self.teacher.model["head"]  # type: ignore[index]
+
+    def _student(self) -> nn.Module:
+        """What the teacher is a copy of."""
+        encoder: nn.Module = self.encoder  # type: ignore[assignment]
+        if self.head is None:
+            return encoder
+        return nn.ModuleDict({"encoder": encoder, "head": self.head})
+
+    def begin(self) -> None:
+        """The teacher begins as a copy, also of a head that was loaded."""
+        self.teacher.model.load_state_dict(self._student().state_dict())
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss, and its terms for the curves.
@@ -55,13 +79,13 @@ class Bootstrap(Objective):
 
     def end_step(self, step: int, total: int) -> None:
         """The teacher follows; now and then the device is asked whether the targets are sound."""
-        self.teacher.follow(self.encoder, self._momentum.at(step, total))  # type: ignore[arg-type]
+        self.teacher.follow(self._student(), self._momentum.at(step, total))
         if step % INTERVAL == INTERVAL - 1:
             self.watch.look()
 
     def kept(self) -> nn.Module:
         """The encoder that is saved."""
-        return self.teacher.model if self._keep == "teacher" else super().kept()
+        return self.taught_by if self._keep == "teacher" else super().kept()  # type: ignore[return-value]
 
     @torch.no_grad()
     def monitors(self, batch: Batch) -> dict[str, Tensor]:

@@ -41,6 +41,9 @@ class Objective(Learner):
             pixels, grid, _ = encoder.patches(*encoder.front(torch.zeros(1, samples).to(device)))
         self.grid, self.pixels = grid, pixels.shape[-1]
 
+    def begin(self) -> None:
+        """Called once before training, when all weights have their first values."""
+
     def terms_of(self, batch: Batch) -> dict[str, Tensor]:
         """Terms of the loss and what it is judged by, each a mean over clips."""
         raise NotImplementedError

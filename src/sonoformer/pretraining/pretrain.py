@@ -181,6 +181,7 @@ def _learner(
             others = learner.state_dict().keys() - learner.own_state().keys()
             kept = {name: learner.state_dict()[name] for name in others}
             assign(learner, {**stored, **kept}, str(init))
+    learner.begin()
     return learner
 
 
