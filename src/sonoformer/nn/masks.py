@@ -117,8 +117,19 @@ def draw_split(
     noise: Tensor, columns: Tensor, grid: tuple[int, int], ratio: float, masking: Masking
 ) -> Split:
     """Hide tokens as `draw_mask` does, and name those that are left."""
-    key, tokens = _order(noise, columns, grid, ratio, masking), columns * grid[0]
-    hidden = _first(key, tokens, ratio)
+    return split_by(_order(noise, columns, grid, ratio, masking), columns, grid, ratio)
+
+
+def split_by(key: Tensor, columns: Tensor, grid: tuple[int, int], ratio: float) -> Split:
+    """Hide the tokens of smallest `key`, and name those that are left.
+
+    Args:
+        key: `(batch, tokens)`; where there is no sound, larger than anywhere else.
+        columns: int64 `(batch,)`, columns of the grid made of real frames; these come first.
+        grid: `(freq, time)` of the padded batch.
+        ratio: share of the real tokens that are hidden, see `masked_count`.
+    """
+    hidden = _first(key, columns * grid[0], ratio)
     cells = key.shape[1]
     most = cells - masked_count(cells, ratio)
     seen = ~hidden.dense(cells)

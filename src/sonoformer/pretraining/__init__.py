@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from sonoformer.pretraining.asit import Asit, AsitConfig
+from sonoformer.pretraining.asit_drop import AsitDrop, AsitDropConfig
 from sonoformer.pretraining.eat import Eat, EatConfig
 from sonoformer.pretraining.m2d import M2d, M2dConfig
 from sonoformer.pretraining.mae import Mae, MaeConfig
@@ -14,10 +16,16 @@ OBJECTIVES = {
     "mae": (MaeConfig, Mae),
     "eat": (EatConfig, Eat),
     "m2d": (M2dConfig, M2d),
+    "asit": (AsitConfig, Asit),
+    "asit-drop": (AsitDropConfig, AsitDrop),
 }
 
 __all__ = [
     "OBJECTIVES",
+    "Asit",
+    "AsitConfig",
+    "AsitDrop",
+    "AsitDropConfig",
     "Eat",
     "EatConfig",
     "M2d",

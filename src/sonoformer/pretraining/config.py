@@ -9,6 +9,8 @@ from cyclopts import Parameter
 
 from sonoformer.data.augment import AugmentConfig
 from sonoformer.errors import UserError
+from sonoformer.pretraining.asit import AsitConfig
+from sonoformer.pretraining.asit_drop import AsitDropConfig
 from sonoformer.pretraining.eat import EatConfig
 from sonoformer.pretraining.m2d import M2dConfig
 from sonoformer.pretraining.mae import MaeConfig
@@ -49,11 +51,12 @@ class PretrainConfig:
     statistics: Literal["measure", "keep"] = "measure"
     """Measure the normalisation on the pool, or keep the front end's constants (of a checkpoint
     that is continued: its own)."""
-    objective: Literal["mspm", "mae", "eat", "m2d"] = "mspm"
+    objective: Literal["mspm", "mae", "eat", "m2d", "asit", "asit-drop"] = "mspm"
     """What is learnt from. mspm: telling hidden patches apart and rebuilding them (SSAST); mae:
     rebuilding them from the visible ones alone (Audio-MAE), at a third of the cost; eat: what a
     teacher makes of the whole clip, from many views of it (EAT); m2d: what a teacher makes of the
-    hidden patches alone (M2D)."""
+    hidden patches alone (M2D); asit: what a teacher makes of clips and patches that the encoder
+    hears corrupted, and rebuilding them (ASiT); asit-drop: the same, hidden patches left out."""
     mspm: MspmConfig = MspmConfig()
     """Masked spectrogram patch modelling."""
     mae: MaeConfig = MaeConfig()
@@ -62,6 +65,10 @@ class PretrainConfig:
     """Latent bootstrap with many masks a clip."""
     m2d: M2dConfig = M2dConfig()
     """Masked modelling duo."""
+    asit: AsitConfig = AsitConfig()
+    """Self-distillation of clips and patches, and reconstruction."""
+    asit_drop: AsitDropConfig = AsitDropConfig()
+    """The same with hidden tokens left out of the student."""
     drop_path: float = 0.0
     """Probability of leaving out a branch of the last block while pretraining; the first block's is
     0, and those between rise. The encoder that is saved has none."""
@@ -109,7 +116,7 @@ class PretrainConfig:
             if name != used and getattr(self, name) != kind():
                 raise UserError(
                     f"{name}: these options belong to another objective than {self.objective}; "
-                    f"leave them away or give --objective {name}"
+                    f"leave them away or give --objective {name.replace('_', '-')}"
                 )
 
 
@@ -118,6 +125,8 @@ _OBJECTIVES: dict[str, type] = {
     "mae": MaeConfig,
     "eat": EatConfig,
     "m2d": M2dConfig,
+    "asit": AsitConfig,
+    "asit_drop": AsitDropConfig,
 }
-_FIELDS: dict[str, str] = {}
-"""Objective -> its options, where two share them."""
+_FIELDS: dict[str, str] = {"asit-drop": "asit_drop"}
+"""Objective -> its options, where these have another name."""
