@@ -11,11 +11,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sonoformer.nn.masks import draw_mask, masked_count, noise_count
+from sonoformer.nn.masks import draw_mask, draw_split, masked_count, noise_count
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "ssast"
 GRID = (8, 64)
-MASKINGS = ("centred", "reference", "random")
+MASKINGS = ("centred", "reference", "random", "inverse")
 
 
 def noise(masking: str, grid: tuple[int, int], clips: int, seed: int = 0) -> torch.Tensor:
@@ -222,3 +222,79 @@ def test_a_clip_without_tokens_hides_nothing() -> None:
 def test_too_little_noise_is_named() -> None:
     with pytest.raises(ValueError, match="513 random numbers"):
         draw_mask(torch.rand(2, 100), full(2), GRID, 0.5, "reference")
+
+
+# Visible squares, and both sides of a mask --------------------------------------------------------
+
+
+def literal_inverse(numbers: list[float], freq: int, width: int, ratio: float) -> set[int]:
+    """Which tokens of a clip `width` columns wide are hidden: EAT's law with loops.
+
+    `numbers` are laid out by column: of each, one a row for the places, then one a row for ties.
+    """
+    cells = [(f, t) for f in range(freq) for t in range(width)]
+    place = {(f, t): numbers[t * 2 * freq + f] for f, t in cells}
+    tie = {(f, t): numbers[t * 2 * freq + freq + f] for f, t in cells}
+    squares = max(1, int(len(cells) * (1 - ratio + 0.07) / 25))
+    centres = sorted(cells, key=place.__getitem__)[:squares]
+    inside = {
+        (f, t): any(abs(f - cf) <= 2 and abs(t - ct) <= 2 for cf, ct in centres) for f, t in cells
+    }
+    order = sorted(cells, key=lambda cell: (inside[cell], tie[cell]))
+    return {f * width + t for f, t in order[: masked_count(len(cells), ratio)]}
+
+
+@given(
+    seed=st.integers(0, 10**6),
+    freq=st.integers(1, 8),
+    time=st.integers(1, 24),
+    ratio=st.floats(0.05, 0.95),
+)
+@settings(max_examples=60, deadline=None)
+def test_inverse_leaves_squares_visible(seed: int, freq: int, time: int, ratio: float) -> None:
+    numbers = noise("inverse", (freq, time), 1, seed)
+    hidden = draw_mask(numbers, torch.tensor([time]), (freq, time), ratio, "inverse")
+    expected = literal_inverse(numbers[0].tolist(), freq, time, ratio)
+    assert set(hidden.ids[0].tolist()) == expected
+
+
+def test_inverse_has_eats_numbers() -> None:
+    clips = 300
+    drawn = draw_split(noise("inverse", GRID, clips), full(clips), GRID, 0.8, "inverse")
+    assert drawn.visible.ids.shape == (clips, 102)
+    seen = drawn.visible.dense(512).reshape(clips, *GRID)
+    pairs = (seen[:, 1:] & seen[:, :-1]).sum((1, 2)) + (seen[..., 1:] & seen[..., :-1]).sum((1, 2))
+    # 102 lone cells of 512 have 38 neighbour pairs; five squares of 25, less some cells, above 100.
+    assert pairs.double().mean() > 100
+    rate = seen.double().mean(0)
+    assert rate.min() > 0.05
+    assert rate.max() < 0.35
+
+
+@pytest.mark.parametrize("masking", MASKINGS)
+@given(
+    seed=st.integers(0, 10**6),
+    freq=st.integers(1, 8),
+    time=st.integers(1, 24),
+    ratio=st.floats(0.001, 0.999),
+    data=st.data(),
+)
+@settings(max_examples=40, deadline=None)
+def test_hidden_and_visible_share_the_real_tokens(
+    masking: str, seed: int, freq: int, time: int, ratio: float, data: st.DataObject
+) -> None:
+    columns = torch.tensor(data.draw(st.lists(st.integers(0, time), min_size=1, max_size=5)))
+    numbers = noise(masking, (freq, time), len(columns), seed)
+    split = draw_split(numbers, columns, (freq, time), ratio, masking)
+    alone = draw_mask(numbers, columns, (freq, time), ratio, masking)
+    assert torch.equal(split.hidden.ids, alone.ids)
+    assert torch.equal(split.hidden.keep, alone.keep)
+    assert split.hidden.ids.shape[1] + split.visible.ids.shape[1] == freq * time
+    for clip, width in enumerate(columns.tolist()):
+        parts = [m.ids[clip][m.keep[clip]].tolist() for m in split]
+        real = [f * time + t for f in range(freq) for t in range(width)]
+        assert sorted(parts[0] + parts[1]) == real
+        assert parts[1] == sorted(parts[1])
+        assert len(parts[0]) == masked_count(len(real), ratio)
+        repeats = split.visible.ids[clip][~split.visible.keep[clip]]
+        assert set(repeats.tolist()) <= {parts[1][0] if parts[1] else freq * time - 1}

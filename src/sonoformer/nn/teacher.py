@@ -12,6 +12,8 @@ from torch import nn
 
 from sonoformer.errors import UserError
 
+_MOST = 0.1  # of a student that a teacher of a very short run takes over in a step
+
 
 @dataclass(frozen=True)
 class MomentumConfig:
@@ -27,8 +29,8 @@ class MomentumConfig:
     """Share of the run after which the last momentum is reached and kept."""
     steps: int = 0
     """Steps of the run that the two figures were chosen for. A run of another length goes through
-    the same law, and 1 - momentum grows as much as the run is shorter, so that over the whole run
-    a teacher forgets as much; 0 takes the figures as they are."""
+    the same law, and 1 - momentum grows as the run gets shorter (to 0.1 at most), so that the
+    teacher forgets as much over the whole run; 0 takes the figures as they are."""
 
     def __post_init__(self) -> None:
         for name in ("start", "end"):
@@ -47,7 +49,9 @@ class MomentumConfig:
         if self.law == "cosine":
             done = (1 - math.cos(math.pi * done)) / 2
         follow = 1 - (self.start + (self.end - self.start) * done)
-        return 1 - min(1.0, follow * self.steps / total if self.steps else follow)
+        if self.steps:
+            follow = min(max(_MOST, follow), follow * self.steps / total)
+        return 1 - follow
 
 
 class Teacher(nn.Module):

@@ -139,4 +139,6 @@ class Eat(Bootstrap):
 
 def _of_views(x: Tensor, chosen: Mask) -> Tensor:
     """The chosen tokens of each view, from `x` `(clips, tokens, dim)`: `(views, n, dim)`."""
-    return gather(x, chosen.ids.reshape(len(x), -1)).reshape(*chosen.ids.shape, -1)
+    views, count = chosen.ids.shape
+    of_clips = chosen.ids.reshape(len(x), views // len(x) * count)
+    return gather(x, of_clips).reshape(views, count, x.shape[-1])
