@@ -135,6 +135,7 @@ class Asit(Bootstrap):
     """
 
     title = "Self-distillation of clips and patches"
+    masked_views = 2
     head: PrototypeHead
     tau: Tensor
 

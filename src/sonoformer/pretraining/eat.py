@@ -80,6 +80,7 @@ class Eat(Bootstrap):
     def __init__(self, encoder: Encoder, config: EatConfig, samples: int) -> None:
         super().__init__(encoder, samples, config.momentum, config.keep)
         self.config = config
+        self.masked_views = config.masks
         self.noise = config.masks * noise_count(config.masking, self.grid)
         self.decoder = make_decoder(encoder.dim, encoder.dim, config.decoder)
 

@@ -86,6 +86,7 @@ class Mspm(Objective):
         super().__init__(encoder, samples)
         self.config = config
         self.law = _law(config.masking, self.grid)
+        self.masked_views = config.passes
         self.noise = config.passes * noise_count(self.law, self.grid)
         self.mask_token = nn.Parameter(torch.randn(encoder.dim) * encoder.dim**-0.5)
         kind = PredictionHead if config.head == "mlp" else nn.Linear

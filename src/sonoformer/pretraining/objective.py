@@ -26,12 +26,14 @@ class Objective(Learner):
 
     Attributes:
         title: the objective in words, for cards and logs.
+        masked_views: times that the encoder hears a clip in a step, each in another way.
         grid: counts `(freq, time)` of the longest clip's tokens.
         pixels: numbers in a patch.
     """
 
     encoder: Encoder  # type: ignore[assignment]
     title: str
+    masked_views: int = 1
 
     def __init__(self, encoder: Encoder, samples: int) -> None:
         super().__init__()
