@@ -64,26 +64,28 @@ def assert_padding_changes_nothing(model: Objective, lengths: list[int], terms: 
         assert together[name].item() == pytest.approx(mean.item(), abs=1e-5), name
 
 
-def assert_it_learns(model: Objective, share: float, steps: int = 30, rate: float = 2e-3) -> None:
-    """Noise that grows or fades: the loss falls below `share` of what it was."""
-    optimiser = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], rate)
+def fades(model: Objective, seed: int, clips: int = 8) -> Batch:
+    """Noise that grows or fades steadily: what is hidden follows from what is shown."""
+    batch = some_batch(model, clips, seed=seed)
+    generator = torch.Generator().manual_seed(seed)
+    level, slope = torch.rand(2, clips, 1, generator=generator)
     place = torch.linspace(-0.5, 0.5, SAMPLES)
+    batch.wave *= torch.exp(4 * level - 4 + (10 * slope - 5) * place)
+    return batch
 
-    def fades(seed: int, clips: int = 8) -> Batch:
-        batch = some_batch(model, clips, seed=seed)
-        generator = torch.Generator().manual_seed(seed)
-        level, slope = torch.rand(2, clips, 1, generator=generator)
-        batch.wave *= torch.exp(4 * level - 4 + (10 * slope - 5) * place)
-        return batch
+
+def assert_it_learns(model: Objective, share: float, steps: int = 30, rate: float = 2e-3) -> None:
+    """On `fades`, the loss falls below `share` of what it was."""
+    optimiser = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], rate)
 
     def score() -> float:
-        total, count = model.evaluate(fades(10**6, 16))["loss"]
+        total, count = model.evaluate(fades(model, 10**6, 16))["loss"]
         return float(total / count)
 
     before = score()
     for step in range(steps):
         optimiser.zero_grad()
-        model.loss(fades(step))[0].backward()
+        model.loss(fades(model, step))[0].backward()
         optimiser.step()
         model.end_step(step, steps)
     assert score() < share * before
