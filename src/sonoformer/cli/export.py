@@ -10,7 +10,7 @@ from cyclopts import Parameter
 from sonoformer.cli.options import say
 from sonoformer.encoders import find_checkpoint, is_published, load_encoder
 from sonoformer.errors import UserError
-from sonoformer.export import to_transformers
+from sonoformer.export import to_half, to_transformers
 from sonoformer.files import read_json
 from sonoformer.tasks.model import load_model, model_folder
 from sonoformer.weights.folder import CARD, CONFIG
@@ -21,23 +21,35 @@ def export(
     /,
     *,
     to: Annotated[
-        Literal["transformers"],
-        Parameter(help="transformers: a folder for its ASTForAudioClassification or ASTModel."),
+        Literal["transformers", "half"],
+        Parameter(
+            help="transformers: a folder for its ASTForAudioClassification or ASTModel; half: one "
+            "of ours in half precision, without what only training needs."
+        ),
     ] = "transformers",
     out: Annotated[Path, Parameter(help="Folder to write; an earlier export is replaced.")] = Path(
         "exported"
     ),
     frames: Annotated[
         int | None,
-        Parameter(help="Frames (of 10 ms) of the clips it takes; those of the model if fixed."),
+        Parameter(
+            help="transformers: frames (of 10 ms) of the clips it takes; those of the model if "
+            "fixed."
+        ),
     ] = None,
 ) -> None:
-    """Write a model in the format of another program, and compare what was written with it.
+    """Write a model in another format, and compare what was written with it.
 
     Example: sonoformer export runs/finetune --to transformers --frames 1024 --out frogs-ast
     """
     if is_published(model):
         raise UserError(f"{model}: is no checkpoint of ours; `sonoformer convert` makes it one")
+    if to == "half":
+        if frames is not None:
+            raise UserError("frames: belongs to the format transformers; leave it away")
+        written, difference = to_half(model, out)
+        say(f"wrote {written}; outputs on noise differ by at most {difference:.1e}")
+        return
     folder = find_checkpoint(model)
     settings = read_json(folder / CONFIG)
     with_head = isinstance(settings, dict) and "head" in settings

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from sonoformer.encoders.ast import AstConfig, AstEncoder
+from sonoformer.encoders.shipped import shipped
 from sonoformer.errors import UserError, brief, nearest
 from sonoformer.settings import build, plain
 from sonoformer.weights import assign, is_checkpoint, load_checkpoint, save_checkpoint
@@ -27,7 +28,9 @@ _PLACES = ("", "model")
 
 
 def find_checkpoint(path: str | Path) -> Path:
-    """The checkpoint folder that `path` means: itself, or the model of a run folder.
+    """The checkpoint folder that `path` means: itself, the model of a run folder, or a shipped one.
+
+    A file or folder of that name comes before a shipped encoder's name.
 
     Raises:
         UserError: there is none.
@@ -37,7 +40,14 @@ def find_checkpoint(path: str | Path) -> Path:
         if is_checkpoint(path / place):
             return path / place
     if not path.exists():
-        raise UserError(f"{path}: no such folder; name a run or a checkpoint folder")
+        known = shipped()
+        if str(path) in known:
+            return known[str(path)]
+        names = f", or one of {', '.join(known)}" if known else ""
+        raise UserError(
+            f"{path}: no such folder; name a run or a checkpoint folder{names}."
+            + nearest(str(path), known)
+        )
     raise UserError(f"{path}: holds no checkpoint (model.safetensors and config.json)")
 
 
