@@ -11,6 +11,7 @@ import pytest
 from sonoformer.audio import write
 from sonoformer.data.manifest import Manifest
 from sonoformer.errors import UserError
+from sonoformer.pretraining.listening import sets_heard
 from sonoformer.pretraining.pretrain import Prepared, PretrainConfig, cost, prepare
 from sonoformer.run import Run
 from sonoformer.spectral import FbankConfig
@@ -88,6 +89,38 @@ def test_sources_are_evened_out(
     rows = [draw.index for step in steps for draw in order.batch(step)]
     big = np.mean(["/big/" in source.name(row) for row in rows])
     assert big == pytest.approx(share, abs=0.04)
+
+
+def test_the_manifests_weights_draw_recordings_whatever_their_length(
+    sounds: Callable[..., Path], tmp_path: Path
+) -> None:
+    pool = sounds(long=6.0, short=0.3, other=0.4)
+    table = tmp_path / "pool.csv"
+    table.write_text("path,weight\npool/long.wav,2\npool/short.wav,1\npool/other.wav,1\n")
+    got = ready(table, tmp_path, holdout=0.0, weights="manifest")
+    source, order = got.train.dataset.source, got.train.order
+    assert len(source) == 8  # the long one in pieces
+    rows = [d.index for s in range(200 * order.steps_per_epoch) for d in order.batch(s)]
+    shares = [np.mean([name in source.name(row) for row in rows]) for name in ("long", "short")]
+    assert shares == pytest.approx([0.5, 0.25], abs=0.04)
+    with pytest.raises(UserError, match="no column weight"):
+        ready(pool, tmp_path, holdout=0.0, weights="manifest")
+    with pytest.raises(UserError, match="balance"):
+        PretrainConfig(weights="manifest", balance=0.5)
+
+
+def test_new_encoders_have_positions_for_their_clips_alone(
+    sounds: Callable[..., Path], tmp_path: Path
+) -> None:
+    encoder = ready(sounds(a=1.5), tmp_path, crop=1.0).learner.encoder
+    assert encoder.config.table == (4, 6)
+
+
+def test_sets_of_the_catalogue_are_named() -> None:
+    assert sets_heard(["/x/shipped-pool.csv"]) == {"sets": ["shipped-pool"], "held_out": True}
+    both = sets_heard(["a/debian-pool.csv", "a/shipped-pool.csv"])
+    assert both == {"sets": ["debian-pool", "shipped-pool"], "held_out": False}
+    assert sets_heard(["a/shipped-pool.csv", "field/"]) is None
 
 
 def test_excluded_recordings_are_not_heard(sounds: Callable[..., Path], tmp_path: Path) -> None:

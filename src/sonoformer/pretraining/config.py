@@ -48,6 +48,10 @@ class PretrainConfig:
     """How strongly sources (the manifest's group column, else the folder) are evened out: with 0
     each clip comes once an epoch; with 1 every source is heard equally often; 0.5 goes by the
     square root of their number of clips."""
+    weights: Literal["equal", "manifest"] = "equal"
+    """manifest: recordings are drawn by the manifest's `weight` column, whatever their length, and
+    `balance` has to be 0; the pools of `sonoformer data fetch` hold weights that draw their
+    packages by the square root of their hours."""
     statistics: Literal["measure", "keep"] = "measure"
     """Measure the normalisation on the pool, or keep the front end's constants (of a checkpoint
     that is continued: its own)."""
@@ -90,6 +94,8 @@ class PretrainConfig:
             raise UserError("holdout must be at least 0 and below 1, holdout_most at least 1")
         if not 0 <= self.balance <= 1:
             raise UserError(f"balance: must be between 0 and 1; got {self.balance}")
+        if self.weights == "manifest" and self.balance:
+            raise UserError("balance: with weights from the manifest it has to be 0")
         self._check_objective()
         if not 0 <= self.drop_path < 1:
             raise UserError(f"drop_path: must be at least 0 and below 1; got {self.drop_path}")

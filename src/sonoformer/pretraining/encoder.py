@@ -57,8 +57,9 @@ def make_encoder(
         torch.manual_seed(key(seed, "weights"))
         shape = ast_config(config.size, config.tokens, front=config.front)
         shape = replace(shape, drop_path=config.drop_path)
-        grid = _grid(shape, shape.stride, config.crop)
-        encoder = AstEncoder(replace(shape, table=_larger(shape.table, grid)))
+        # As long as the clips: places past its end then read its last column (`nn.positions`),
+        # where a longer table would hold what no clip has taught it.
+        encoder = AstEncoder(replace(shape, table=_grid(shape, shape.stride, config.crop)))
     else:
         encoder = starting_point(init)[0].train()
         if encoder.sample_rate != source.sample_rate:

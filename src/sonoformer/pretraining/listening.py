@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -11,7 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sonoformer.data.cache import pack
+from sonoformer.data.catalogue.entries import ENTRIES
 from sonoformer.data.keys import key
+from sonoformer.data.manifest import Manifest
 from sonoformer.data.pool import Pool
 from sonoformer.data.sources import ClipSource, FileSource, Stretch
 from sonoformer.data.views import First, Pieces
@@ -54,13 +56,34 @@ def sources_of(pool: Pool, rows: list[int]) -> NDArray[np.int64]:
     return np.array([numbers[name] for name in names])
 
 
-def chances(groups: NDArray[np.int64], balance: float) -> NDArray[np.float64] | None:
-    """Chance of each clip, of the given sources, to be drawn; None where all are equal."""
+def chances(
+    pool: Pool, rows: list[int], heard: NDArray[np.int64], balance: float, by_manifest: bool
+) -> NDArray[np.float64] | None:
+    """Chance of each clip to be drawn; None where all are equal.
+
+    Args:
+        pool: the recordings.
+        rows: the pool's rows that can be read.
+        heard: for each clip, the place in `rows` of the recording it is cut from.
+        balance: how strongly sources are evened out, see `PretrainConfig`.
+        by_manifest: draw recordings by the manifest's weights; clips of one share its weight.
+
+    Raises:
+        UserError: no weights in the manifest.
+    """
+    if by_manifest:
+        column = pool.manifest.table[rows]["weight"]
+        if column.is_null().all():
+            raise UserError(
+                f"weights: {pool.manifest.source} has no column weight; add one, or use --balance"
+            )
+        own = column.fill_null(1.0).to_numpy()
+        return np.asarray(own[heard] / np.bincount(heard, minlength=len(rows))[heard])
     if balance == 0:
         return None
+    groups = sources_of(pool, rows)[heard]
     counts = np.bincount(groups).astype(np.float64)
-    weights: NDArray[np.float64] = counts[groups] ** -balance
-    return weights
+    return np.asarray(counts[groups] ** -balance)
 
 
 def held_out(names: list[str], share: float, seed: int) -> NDArray[np.bool_]:
@@ -92,3 +115,14 @@ def fingerprint(pool: Pool) -> str:
     rows = pool.manifest.table.select("path", "start", "duration").iter_rows()
     text = "\n".join(f"{Path(path).name}|{start:.3f}|{length:.3f}" for path, start, length in rows)
     return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
+
+
+def sets_heard(sources: Sequence[str | Path | Manifest]) -> dict[str, object] | None:
+    """What a checkpoint says of the sets it was trained on, so that a test on them can be marked.
+
+    None where any sound came from elsewhere than the catalogue's sets.
+    """
+    names = [Path(s.source if isinstance(s, Manifest) else s).stem for s in sources]
+    if not all(name in ENTRIES for name in names):
+        return None
+    return {"sets": names, "held_out": all(ENTRIES[name].hold for name in names)}

@@ -27,7 +27,7 @@ from sonoformer.pretraining.listening import (
     held_out,
     open_pool,
     pieces,
-    sources_of,
+    sets_heard,
 )
 from sonoformer.pretraining.objective import Objective
 from sonoformer.pretraining.starting import starting_point
@@ -105,7 +105,7 @@ def pretrain(
         device=device,
         resume=resume,
     )
-    _save(ready, config, run, result)
+    _save(ready, config, run, result, sets_heard(sources))
     return result
 
 
@@ -127,7 +127,6 @@ def prepare(
     run.log(f"pool: {pool.summary}")
     rate, crop = config.front.sample_rate, round(config.crop * config.front.sample_rate)
     source, rows = open_pool(pool, rate, cache, run, progress)
-    groups = sources_of(pool, rows)
     held = held_out([source.name(i) for i in range(len(source))], config.holdout, seed)
     heard = pieces(Subset(source, np.flatnonzero(~held)), crop, config.crops)
     encoder = make_encoder(config, heard, seed, init, run)
@@ -142,7 +141,13 @@ def prepare(
         seed=seed,
         # Where all clips are padded to one length, there is nothing to gain by sorting them.
         lengths=None if config.front.fixed_frames else np.minimum(heard.lengths, crop),
-        weights=chances(groups[~held][heard.rows], config.balance),
+        weights=chances(
+            pool,
+            rows,
+            np.flatnonzero(~held)[heard.rows],
+            config.balance,
+            config.weights == "manifest",
+        ),
     )
     validation = None
     if held.any():
@@ -185,7 +190,13 @@ def _learner(
     return learner
 
 
-def _save(ready: Prepared, config: PretrainConfig, run: Run, result: FitResult) -> None:
+def _save(
+    ready: Prepared,
+    config: PretrainConfig,
+    run: Run,
+    result: FitResult,
+    sets: dict[str, object] | None,
+) -> None:
     learner = ready.learner.cpu()
     encoder = learner.kept()
     assert isinstance(encoder, AstEncoder)
@@ -202,6 +213,8 @@ def _save(ready: Prepared, config: PretrainConfig, run: Run, result: FitResult) 
         "objective": {"name": config.objective, "config": plain(config.chosen)},
         "metrics": figures,
     }
+    if sets is not None:
+        extra["heard"] = sets
     save_encoder(
         with_config(encoder, drop_path=0.0), run.folder / "model", card, extra=extra, tensors=own
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import wave
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.data.catalogue import banks
 
+from sonoformer.data.catalogue.convert import convert_pk3
 from sonoformer.data.catalogue.drumkit import CLASSES, drum_class, read_kit
 from sonoformer.data.catalogue.gus import read_patch
 from sonoformer.data.catalogue.pcm import safe_name, write_pcm
@@ -174,3 +176,17 @@ def test_samples_are_written_bit_for_bit(tmp_path: Path) -> None:
 def test_names_become_file_names() -> None:
     assert safe_name("Violin B7(L)/x ") == "Violin_B7_L__x"
     assert safe_name("../..") == "unnamed"
+
+
+def test_sounds_of_a_games_zip_archive(cache: Path, tmp_path: Path) -> None:
+    package = tmp_path / "game-music_1.0-1"
+    (package / "data").mkdir(parents=True)
+    with zipfile.ZipFile(package / "data" / "music.pk3", "w") as archive:
+        archive.writestr("music/Theme One.ogg", b"one")
+        archive.writestr("../../out.OGG", b"two")
+        archive.writestr("music/readme.txt", b"no sound")
+    table = convert_pk3(package)
+    assert table["name"].to_list() == ["Theme One", "out"]
+    paths = [Path(path) for path in table["path"]]
+    assert [path.read_bytes() for path in paths] == [b"one", b"two"]
+    assert {path.parent for path in paths} == {cache / "converted" / package.name}
