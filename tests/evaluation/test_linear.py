@@ -1,4 +1,4 @@
-"""Probes: equal to scikit-learn, penalties chosen without the test clips or split groups."""
+"""The linear probe: equal to scikit-learn; penalties chosen without test clips."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from sklearn.linear_model import LogisticRegression
 from sonoformer.errors import UserError
 from sonoformer.evaluation.inner import inner_folds
 from sonoformer.evaluation.linear import ProbeConfig, fit_probe
-from sonoformer.evaluation.neighbours import nearest_neighbours
 
 
 def blobs(seed: int = 0, clips: int = 200, dim: int = 12, classes: int = 3, spread: float = 1.5):
@@ -125,24 +124,3 @@ def test_seeded() -> None:
 def test_one_class_is_refused(truth: np.ndarray) -> None:
     with pytest.raises(UserError, match="two classes"):
         fit_probe(np.ones((10, 4), np.float32), one_hot(truth), single=True)
-
-
-def test_nearest_neighbours_find_the_same_clip_and_the_same_class() -> None:
-    x, truth = blobs(spread=0.3)
-    queries, asked = blobs(seed=1, spread=0.3)
-    scores = nearest_neighbours(x, one_hot(truth), queries)
-    assert (scores.argmax(1) == asked).mean() > 0.95
-    assert scores.sum(1) == pytest.approx(1.0, abs=1e-5)
-    alone = nearest_neighbours(x, one_hot(truth), x, neighbours=1)
-    assert (alone.argmax(1) == truth).all()
-
-
-def test_unknown_clips_do_not_vote() -> None:
-    features = np.array([[1.0, 0], [1, 0.1], [-1, 0]], np.float32)
-    targets = np.array([[True], [False], [False]])
-    known = np.array([[True], [False], [True]])
-    query = np.array([[1.0, 0.05]], np.float32)
-    seen = nearest_neighbours(features, targets, query, neighbours=2)
-    unseen = nearest_neighbours(features, targets, query, known=known, neighbours=2)
-    assert seen[0, 0] < 0.9
-    assert unseen[0, 0] == pytest.approx(1.0)

@@ -30,7 +30,8 @@ class PrototypicalProbe(TokenProbe):
     ) -> None:
         super().__init__()
         self.shape, self.orthogonality = (classes, prototypes, dim), orthogonality
-        self.prototypes = nn.Parameter(torch.randn(self.shape))
+        # Of about unit length: only directions count, and longer vectors turn more slowly.
+        self.prototypes = nn.Parameter(torch.randn(self.shape) / dim**0.5)
         # A class begins with its own prototypes alone. Cosines lie in [-1, 1]: a mean of them
         # times 10 can be as sure as a softmax needs to be.
         self.head = nn.Linear(classes * prototypes, classes)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from sonoformer.data.sources import ClipSource
 from sonoformer.errors import UserError
@@ -24,30 +25,35 @@ from sonoformer.suite.turns import Turn
 Matrix = NDArray[np.float32]
 RATE = 16000
 """Hz at which the floor listens."""
-_BANK = FbankConfig(n_mels=64, sample_rate=RATE)
+_BANK = FbankConfig(n_mels=40, sample_rate=RATE)
 _COSTS = (1.0, 10.0, 100.0)
 _FOLDS = 4
 
 
 def mel_statistics(source: ClipSource, config: SuiteConfig) -> Matrix:
-    """`(clips, 192)`: mean, standard deviation and mean step over time of 64 log-mels.
+    """`(clips, 240)`: mean, standard deviation and mean step over time of 40 log-mels, and their
+    means over the first, middle and last third.
 
     The mean over all of a clip's log-mels is taken away first, so that loudness says nothing.
     """
     bank = KaldiFbank(_BANK)
-    found = np.zeros((len(source), 3 * _BANK.n_mels), np.float32)
+    found = np.zeros((len(source), 6 * _BANK.n_mels), np.float32)
     with torch.inference_mode():
         for batch in batches(source, config):
             spec, lengths = bank(batch.wave, batch.lengths)
             for i, index in enumerate(batch.index.tolist()):
-                mels = spec[i, : int(lengths[i])]
-                mels = mels - mels.mean()
-                step = (
-                    mels.diff(dim=0).abs().mean(0) if len(mels) > 1 else torch.zeros(len(mels[0]))
-                )
-                spread = mels.std(0, correction=0)
-                found[index] = torch.cat([mels.mean(0), spread, step]).numpy()
+                found[index] = _statistics(spec[i, : int(lengths[i])]).numpy()
     return found
+
+
+def _statistics(mels: Tensor) -> Tensor:
+    """`(frames, mels)` -> `(6 x mels,)`."""
+    mels = mels - mels.mean()
+    mean = mels.mean(0)
+    step = mels.diff(dim=0).abs().mean(0) if len(mels) > 1 else torch.zeros_like(mean)
+    # Of one or two frames a third is empty: it is as the whole.
+    thirds = [part.mean(0) if len(part) else mean for part in mels.tensor_split(3)]
+    return torch.cat([mean, mels.std(0, correction=0), step, *thirds])
 
 
 def svm_turn(features: Matrix, lesson: Lesson, turn: Turn, seed: int) -> Matrix:

@@ -10,7 +10,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from sonoformer.data.classes import class_weights, targets
-from sonoformer.evaluation.metrics import SINGLE, Answers, Metric, score
+from sonoformer.evaluation.metrics import SINGLE, Answers, Metric, balanced_accuracy, score
 from sonoformer.suite.tasks import SuiteTask
 from sonoformer.suite.turns import Turn
 from sonoformer.tasks.clips import Clips
@@ -86,15 +86,18 @@ class Lesson:
 
 
 def chance(metric: Metric, answers: Answers, guesses: NDArray[np.int64]) -> float:
-    """Score of saying, about each clip, the class that was commonest in training.
+    """Score of a constant answer: of the class that was commonest in training.
+
+    Where classes weigh the same, any constant is right about one class of those tested.
 
     Args:
         metric: the score.
         answers: the tested clips.
         guesses: `(clips,)` the commonest class where each was tested.
     """
+    if metric is balanced_accuracy:
+        return 1 / int(answers.targets.any(0).sum())
     scores = np.zeros_like(answers.scores)
     scores[np.arange(len(answers)), guesses] = 1
     blind = Answers(answers.classes, scores, answers.targets, single=True, clips=answers.clips)
-    # With balanced classes a constant answer is right about one class: the same as guessing.
     return score(metric, blind)

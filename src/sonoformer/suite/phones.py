@@ -21,7 +21,7 @@ from sonoformer.spectral import FbankConfig, KaldiFbank
 from sonoformer.suite.config import SuiteConfig
 from sonoformer.suite.lesson import Lesson
 from sonoformer.suite.listening import Listener, batches, token_bags
-from sonoformer.suite.times import column_times
+from sonoformer.suite.times import Cut, column_times
 from sonoformer.suite.turns import Turn
 
 STEP = 0.01
@@ -86,19 +86,21 @@ class Parts:
 
     Args:
         source: the items.
-        samples: length of a part; the last of an item may be shorter.
+        samples: from one part to the next; the last of an item may be shorter.
+        overhang: samples that a part goes on into the next.
 
     Attributes:
         rows: `(parts,)` the item of each part; starts: its first sample.
     """
 
-    def __init__(self, source: ClipSource, samples: int) -> None:
+    def __init__(self, source: ClipSource, samples: int, overhang: int = 0) -> None:
         self.source, self.sample_rate = source, source.sample_rate
         counts = np.maximum(1, -(-source.lengths // samples))
         self.rows: NDArray[np.int64] = np.repeat(np.arange(len(source)), counts)
         number = np.arange(len(self.rows)) - np.repeat(np.cumsum(counts) - counts, counts)
         self.starts: NDArray[np.int64] = number * samples
-        self.lengths: np.ndarray = np.minimum(source.lengths[self.rows] - self.starts, samples)
+        left = source.lengths[self.rows] - self.starts
+        self.lengths: np.ndarray = np.minimum(left, samples + overhang)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -117,18 +119,17 @@ class Parts:
 def token_frames(listener: Listener, truth: Truth) -> Frames:
     """Frames on an encoder's columns; parts are cut between columns."""
     encoder: Any = listener.encoder
-    step = encoder.seconds_per_token
-    part = max(1, round(listener.config.seconds / step)) * step
-    parts = Parts(listener.source, round(part * encoder.sample_rate))
-    bags = token_bags(listener, parts, f"{listener.data} parts of {part:.6f}")
-    columns = bags.values.reshape(-1, bags.rows * bags.dim)
-    ends = bags.offsets // bags.rows
-    times = [
-        start / encoder.sample_rate + column_times(encoder, int(count))
-        for start, count in zip(parts.starts, np.diff(ends), strict=True)
-    ]
+    cut = Cut.of(encoder, listener.config.seconds)
+    parts = Parts(listener.source, cut.samples, cut.overhang)
+    bags = token_bags(listener, parts, f"{listener.data} {cut}")
+    found, times = [], []
+    for number, start in enumerate(parts.starts):
+        columns = bags.columns(number)[: cut.columns]
+        found.append(columns)
+        times.append(start / encoder.sample_rate + column_times(encoder, len(columns)))
+    ends = np.cumsum([0, *(len(columns) for columns in found)])
     first = np.searchsorted(parts.rows, np.arange(len(listener.source) + 1))
-    return _placed(columns, np.concatenate(times), ends[first], truth)
+    return _placed(np.concatenate(found), np.concatenate(times), ends[first], truth)
 
 
 def _placed(

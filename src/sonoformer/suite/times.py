@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -27,6 +29,34 @@ def column_times(encoder: Encoder, count: int) -> NDArray[np.float64]:
     return np.asarray(first + step * np.arange(count), np.float64)
 
 
+@dataclass(frozen=True)
+class Cut:
+    """How long sound is cut into parts, between columns.
+
+    Attributes:
+        columns: columns of a part.
+        samples: from one part to the next.
+        overhang: samples past its end that a part's last column needs.
+    """
+
+    columns: int
+    samples: int
+    overhang: int
+
+    @classmethod
+    def of(cls, encoder: Encoder, seconds: float) -> Cut:
+        """Parts of about `seconds`."""
+        config: Any = encoder.config
+        step, rate = float(encoder.seconds_per_token), encoder.sample_rate
+        columns = max(1, round(seconds / step))
+        past = 0.0
+        if hasattr(config, "patch") and hasattr(config, "front"):
+            front = config.front
+            frames = config.patch[1] - config.stride[1]
+            past = max(0.0, frames * front.hop_ms + front.window_ms - front.hop_ms) / 1000
+        return cls(columns, round(columns * step * rate), math.ceil(past * rate))
+
+
 def columns_of(
     encoder: nn.Module, wave: Tensor, seconds: float = 10.0
 ) -> tuple[Tensor, NDArray[np.float64]]:
@@ -41,17 +71,15 @@ def columns_of(
         seconds: longest part.
     """
     model: Any = encoder
-    step = model.seconds_per_token
-    part = max(1, round(seconds / step)) * step
-    size = round(part * model.sample_rate)
+    cut = Cut.of(model, seconds)
     pieces, times = [], []
-    for number, start in enumerate(range(0, max(1, wave.shape[1]), size)):
-        tokens = model(wave[:, start : start + size])
-        columns = tokens.framewise()[:, tokens.valid_frames()[0]]
+    for start in range(0, max(1, wave.shape[1]), cut.samples):
+        tokens = model(wave[:, start : start + cut.samples + cut.overhang])
+        columns = tokens.framewise()[:, tokens.valid_frames()[0]][:, : cut.columns]
         if not columns.shape[1]:
             columns = tokens.framewise()[:, :1]
         pieces.append(columns.flatten(2))
-        times.append(number * part + column_times(model, columns.shape[1]))
+        times.append(start / model.sample_rate + column_times(model, columns.shape[1]))
     where = np.concatenate(times)
     keep = where < wave.shape[1] / model.sample_rate
     keep[0] = True
