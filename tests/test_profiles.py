@@ -9,6 +9,7 @@ import pytest
 from sonoformer import recipes
 from sonoformer.cli.main import make_app
 from sonoformer.errors import UserError
+from sonoformer.pretraining.asit import AsitConfig
 from sonoformer.pretraining.config import PretrainConfig
 from sonoformer.pretraining.mspm import MspmConfig
 from sonoformer.settings import build, merged
@@ -16,7 +17,8 @@ from sonoformer.tasks.config import FinetuneConfig
 
 PRETRAINED = [name for name in recipes.names() if name.startswith("ssast-")]
 OWN = ("small", "rumble", "ultrasound")  # no paper's
-FINETUNED = [name for name in recipes.names() if name not in (*PRETRAINED, *OWN)]
+ASIT = ("asit-base", "asit-tiny", "asit-drop-tiny")
+FINETUNED = [name for name in recipes.names() if name not in (*PRETRAINED, *OWN, *ASIT)]
 MINE = """
 crop: 0.5
 train: {batch_size: 3, optimiser: {lr: 0.01}}
@@ -84,6 +86,15 @@ def test_reference_pretraining_is_the_authors(name: str) -> None:
     plain = build(PretrainConfig, *recipes.load(name))
     assert plain.mspm == MspmConfig()
     assert plain.train.optimiser == config.train.optimiser
+
+
+def test_reference_asit_is_the_authors() -> None:
+    config = build(PretrainConfig, *recipes.load("asit-base", "reference"))
+    assert config.asit == AsitConfig.reference()
+    assert (config.front.sample_rate, config.statistics) == (32000, "keep")
+    plain = build(PretrainConfig, *recipes.load("asit-base"))
+    assert plain.asit == AsitConfig()
+    assert plain.train == config.train
 
 
 FRAMES = {

@@ -13,8 +13,8 @@ from tests.pretraining.objectives import (
     SAMPLES,
     SMALL,
     Clips,
-    fades,
     assert_resumed_is_the_same,
+    fades,
     frames_encoder,
     part,
     some_batch,
@@ -406,7 +406,7 @@ def test_it_learns_fades(name: str) -> None:
     head = HeadConfig(hidden=64, bottleneck=16, clip=16, patch=16)
     model = make(name, SMALL, head=head, momentum=MomentumConfig(0.9, 1.0))
     optimiser = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], 2e-3)
-    steps = 24
+    steps = 30
 
     def score() -> dict[str, float]:
         found = model.eval().evaluate(fades(model, 10**6, 16))

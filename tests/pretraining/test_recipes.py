@@ -26,3 +26,28 @@ def test_ssast(name: str, size: str, tokens: str, batch: int, lr: float) -> None
     assert (schedule.name, schedule.factor, schedule.patience) == ("plateau", 0.5, 2)
     assert (config.mspm.mask_ratio, config.mspm.weight) == (400 / 512, 10)
     assert config.front.frames(round(config.crop * 16000)) == 1024
+
+
+@pytest.mark.parametrize(
+    ("name", "objective", "size"),
+    [
+        ("asit-base", "asit", "base"),
+        ("asit-tiny", "asit", "tiny"),
+        ("asit-drop-tiny", "asit-drop", "tiny"),
+    ],
+)
+def test_asit(name: str, objective: str, size: str) -> None:
+    config = build(PretrainConfig, *recipes.load(name))
+    assert (config.objective, config.size, config.drop_path) == (objective, size, 0.1)
+    own, optimiser, schedule = config.chosen, config.train.optimiser, config.train.schedule
+    momentum, temperature = own.momentum, own.temperature
+    assert (momentum.at(0, 100), momentum.at(99, 100)) == pytest.approx((0.996, 1.0))
+    assert (temperature.at(0, 100), temperature.at(30, 100)) == pytest.approx((0.04, 0.07))
+    assert (optimiser.weight_decay, optimiser.weight_decay_end) == (0.04, 0.4)
+    assert (optimiser.decayed, optimiser.clip, optimiser.clip_by) == ("matrices", 3.0, "tensor")
+    assert schedule.name == "cosine"
+    if size == "base":
+        assert optimiser.lr == pytest.approx(5e-4 * config.train.batch_size / 256)
+        assert optimiser.lr * schedule.floor == pytest.approx(1e-6)
+        assert (own.head.clip, own.head.patch, own.head.hidden) == (8192, 1024, 2048)
+        assert config.front.frames(round(config.crop * 16000)) == 1024
