@@ -1,0 +1,237 @@
+"""Which objective teaches most for the same work? The grid of docs/study.md.
+
+    python benchmarks/study.py --hours 2 [--pflop 1.0] [--objectives mspm mae] [--seeds 0 1]
+
+Every cell is an objective and a seed: the recipe `small-pool` (tiny, the same pool, the same clips
+in the same order) for as many steps as --pflop pays for, counted by `objectives.py`; then the task
+suite's fixed protocol with a frozen linear probe. Cells are done in order of priority: all
+objectives with the first seed, then with the next. Another row, `random`, is the same network as it
+begins.
+
+Work lies in --out; a pretraining that the time cuts off is continued by the next call, and finished
+rows stand in --rows, which is committed. At the end the table and the missing cells are printed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import math
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+from objectives import SECONDS, flops, learner_of, noise
+from sonoformer.data.catalogue.catalogue import fetch
+from sonoformer.pretraining import OBJECTIVES
+
+ROWS = Path(__file__).parent / "results" / "study.csv"
+CROP = 5.12
+# Options beside the recipe's. Objectives with several views of a clip take fewer clips a step.
+OPTIONS = {
+    "eat": ["--batch-size", "4"],
+    "asit": ["--batch-size", "8", "--asit.view", "3.0"],
+    "asit-drop": ["--batch-size", "8", "--asit.view", "3.0"],
+}
+BATCHES = defaultdict(lambda: 16, {"eat": 4, "asit": 8, "asit-drop": 8})
+
+
+@dataclass(frozen=True)
+class Row:
+    """One figure of the study."""
+
+    objective: str
+    seed: int
+    pflop: float
+    steps: int
+    clips: int
+    minutes: float
+    task: str
+    metric: str
+    value: float
+    low: float
+    high: float
+    floor: float
+    chance: float
+
+
+Cell = tuple[str, int]
+
+
+def read(path: Path) -> list[Row]:
+    """The rows that are done."""
+    if not path.is_file():
+        return []
+    kinds = {"objective": str, "task": str, "metric": str, "seed": int, "steps": int, "clips": int}
+    with path.open(newline="", encoding="utf-8") as file:
+        return [
+            Row(**{f.name: kinds.get(f.name, float)(line[f.name]) for f in fields(Row)})
+            for line in csv.DictReader(file)
+        ]
+
+
+def write(path: Path, rows: list[Row]) -> None:
+    """All rows, in a fixed order."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows = sorted(rows, key=lambda r: (r.objective, r.seed, r.pflop, r.task))
+    fresh = path.with_suffix(".new")
+    with fresh.open("w", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(file, [f.name for f in fields(Row)], lineterminator="\n")
+        table.writeheader()
+        table.writerows(asdict(row) for row in rows)
+    fresh.replace(path)
+
+
+def steps_for(objective: str, pflop: float) -> int:
+    """Steps of the objective that the budget pays for, by its cost for clips of 10 s."""
+    learner = learner_of(objective, "tiny", "cpu")
+    clip = flops(learner, noise(learner, 1, "cpu")) * CROP / SECONDS
+    return max(1, round(pflop * 1e15 / clip / BATCHES[objective]))
+
+
+def run(words: list[str], deadline: float) -> bool:
+    """Run a verb of the command line; False if the time ran out, after everything was saved."""
+    process = subprocess.Popen([sys.executable, "-m", "sonoformer", *words])
+    while process.poll() is None:
+        if time.monotonic() > deadline:
+            process.send_signal(signal.SIGTERM)
+            process.wait()
+            return False
+        time.sleep(0.5)
+    if process.returncode:
+        raise SystemExit(f"sonoformer {' '.join(words)}: ended with {process.returncode}")
+    return True
+
+
+def cell(
+    objective: str, seed: int, options: argparse.Namespace, pool: Path, end: float
+) -> list[Row]:
+    """Pretrain and judge; no rows if the time ran out."""
+    random = objective == "random"
+    steps = 1 if random else steps_for(objective, options.pflop)
+    name = f"{objective}-{seed}" if random else f"{objective}-{seed}-{options.pflop:g}"
+    folder = options.out / name
+    state = folder / "metrics.json"
+    if not state.is_file():
+        words = ["pretrain", str(pool), "--recipe", "small-pool", "--seed", str(seed)]
+        words += ["--objective", "mspm" if random else objective, *OPTIONS.get(objective, [])]
+        words += ["--steps", str(steps), "--out", str(folder), "--cache", str(options.cache)]
+        # A step at a rate of nothing leaves the network as it begins.
+        words += ["--optimiser.lr", "1e-12"] if random else []
+        words += ["--resume"] if folder.exists() else []
+        if not run(words, end):
+            return []
+    suite = options.out / "suite" / name
+    words = ["suite", str(folder), "--out", str(suite), "--cache", str(options.cache / "suite")]
+    words += ["--data", str(options.data)] if options.data else []
+    if not run([*words, *options.suite], end):
+        return []
+    seconds = json.loads(state.read_text(encoding="utf-8"))["seconds"]
+    cost = (0.0, 0, 0, 0.0)
+    if not random:
+        cost = (options.pflop, steps, steps * BATCHES[objective], round(seconds / 60, 1))
+    return [
+        Row(objective, seed, *cost, *figures)
+        for figures in _figures(json.loads((suite / "table.json").read_text(encoding="utf-8")))
+    ]
+
+
+def _figures(table: dict[str, list[dict[str, object]]]) -> list[tuple]:
+    """Task, metric, value, interval, floor and chance of an encoder's rows."""
+    found = []
+    for row in table["rows"]:
+        if row["encoder"] and row["value"] is not None:
+            numbers = (row[name] for name in ("value", "low", "high", "floor", "chance"))
+            cells = (math.nan if n is None else round(float(str(n)), 4) for n in numbers)
+            found.append((row["task"], row["metric"], *cells))
+    return found
+
+
+def grid(options: argparse.Namespace) -> list[Cell]:
+    """All cells, the first seed of all objectives before the second of any."""
+    names = [*options.objectives, "random"]
+    return [(name, seed) for seed in options.seeds for name in names]
+
+
+def done(rows: list[Row], cell: Cell, pflop: float) -> bool:
+    return any((r.objective, r.seed) == cell and r.pflop in (0.0, pflop) for r in rows)
+
+
+def table(rows: list[Row], pflop: float) -> str:
+    """Markdown: an objective a row, a task a column, means over seeds with their range."""
+    rows = [r for r in rows if r.pflop in (0.0, pflop)]
+    tasks = sorted({r.task for r in rows})
+    lines = ["| objective | seeds | clips | minutes | " + " | ".join(tasks) + " | mean gain |"]
+    lines.append("|---" * (len(tasks) + 5) + "|")
+    random = {t: [r.value for r in rows if r.task == t and r.objective == "random"] for t in tasks}
+    for name in [*OBJECTIVES, "random"]:
+        own = [r for r in rows if r.objective == name]
+        if not own:
+            continue
+        cells, gains = [], []
+        for task in tasks:
+            values = [r.value for r in own if r.task == task]
+            cells.append(_spread(values))
+            if values and random[task]:
+                gains.append(statistics.mean(values) / statistics.mean(random[task]) - 1)
+        gain = f"{100 * statistics.mean(gains):+.1f} %" if gains else ""
+        minutes = statistics.mean(r.minutes for r in own)
+        head = f"{name} | {len({r.seed for r in own})} | {own[0].clips:,} | {minutes:.0f}"
+        lines.append(f"| {head} | {' | '.join(cells)} | {gain} |")
+    for label in ("floor", "chance"):
+        found = [next(getattr(r, label) for r in rows if r.task == task) for task in tasks]
+        lines.append(f"| {label} | | | | {' | '.join(f'{v:.3f}' for v in found)} | |")
+    return "\n".join(lines)
+
+
+def _spread(values: list[float]) -> str:
+    if not values:
+        return ""
+    mean = f"{statistics.mean(values):.3f}"
+    return mean if len(values) < 2 else f"{mean} ({min(values):.3f}-{max(values):.3f})"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--hours", type=float, default=1.0, help="time for this call")
+    parser.add_argument("--pflop", type=float, default=1.0, help="work of each pretraining, 1e15")
+    parser.add_argument(
+        "--objectives", nargs="+", default=list(OBJECTIVES), choices=list(OBJECTIVES)
+    )
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
+    parser.add_argument("--pool", type=Path, help="table of recordings; shipped-pool by default")
+    parser.add_argument("--out", type=Path, default=Path("runs/study"))
+    parser.add_argument("--cache", type=Path, help="packed sound; OUT/cache by default")
+    parser.add_argument("--data", type=Path, help="folder of further sets for the suite")
+    parser.add_argument("--rows", type=Path, default=ROWS)
+    parser.add_argument("--table", action="store_true", help="only print what is there")
+    parser.add_argument("suite", nargs="*", help="after --: further options of the suite")
+    options = parser.parse_args()
+    options.cache = options.cache or options.out / "cache"
+    end = time.monotonic() + 3600 * options.hours
+    rows = read(options.rows)
+    cells = grid(options)
+    if not options.table:
+        pool = options.pool or fetch("shipped-pool")
+        for one in cells:
+            if time.monotonic() > end:
+                break
+            if not done(rows, one, options.pflop):
+                rows += cell(*one, options, pool, end)
+                write(options.rows, rows)
+    print(table(rows, options.pflop) if rows else "no rows yet")
+    missing = [
+        f"{name} seed {seed}" for name, seed in cells if not done(rows, (name, seed), options.pflop)
+    ]
+    print(f"\nmissing: {', '.join(missing) or 'nothing'}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
