@@ -226,9 +226,7 @@ def main() -> int:
                 rows += cell(*one, options, pool, end)
                 write(options.rows, rows)
     print(table(rows, options.pflop) if rows else "no rows yet")
-    missing = [
-        f"{name} seed {seed}" for name, seed in cells if not done(rows, (name, seed), options.pflop)
-    ]
+    missing = [f"{one[0]} seed {one[1]}" for one in cells if not done(rows, one, options.pflop)]
     print(f"\nmissing: {', '.join(missing) or 'nothing'}")
     return 0
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import cast
 
 import torch
 
 from sonoformer.encoders import find_checkpoint, load_encoder
 from sonoformer.errors import UserError
+from sonoformer.nn.tokens import Encoder
 from sonoformer.tasks.model import Model, load_model
 from sonoformer.weights import load_checkpoint, save_checkpoint
 from sonoformer.weights.folder import CARD
@@ -53,7 +55,8 @@ def to_half(model: str | Path, folder: str | Path, card: str | None = None) -> t
 def _outputs(folder: Path) -> torch.Tensor:
     config = load_checkpoint(folder)[1]
     model = load_model(folder) if "head" in config else load_encoder(folder)
-    rate: int = model.encoder.sample_rate if isinstance(model, Model) else model.sample_rate
+    encoder = cast(Encoder, model.encoder if isinstance(model, Model) else model)
+    rate = encoder.sample_rate
     generator = torch.Generator().manual_seed(0)
     noise = 0.1 * torch.randn(2, rate, generator=generator)
     found = model(noise)
