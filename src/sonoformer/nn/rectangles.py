@@ -109,7 +109,7 @@ def as_pixels(
 
 def whole(u: Tensor, count: Tensor | int) -> Tensor:
     """A whole number in 0 .. count - 1 from uniform `u`."""
-    return torch.minimum((u * count).long(), torch.as_tensor(count, device=u.device) - 1)
+    return (u * count).long().clamp(max=count - 1)
 
 
 def _sides(

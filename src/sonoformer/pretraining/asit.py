@@ -348,7 +348,7 @@ def asit_loss(
         # Not a product: what is not compared may be anything.
         pixel = torch.where(corrupted, error, 0.0)
         return {
-            "clip": all_mean(clip.sum(), torch.tensor(crops, device=clip.device)),
+            "clip": all_mean(clip.sum(), torch.full((), crops, device=clip.device)),
             "patch": all_mean(torch.where(valid, patch, 0.0).sum(), valid.sum()),
             "pixel": all_mean(pixel.sum(), corrupted.sum()),
         }
