@@ -8,6 +8,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from sonoformer.cli.opening import open_run
 from sonoformer.cli.options import (
     Device,
     DryRun,
@@ -73,7 +74,7 @@ def finetune(
         say(f"{hours:.2f} h of sound; {trainings} trainings, each {estimate}")
         return
     folder = None if not pack else (cache or out / "cache")
-    with Run.start(out, "finetune", config, seed, resume=resume, overwrite=overwrite) as run:
+    with open_run(out, "finetune", config, seed, device, resume=resume, overwrite=overwrite) as run:
         run.log(f"sonoformer finetune {labels}", show=False)
         with progress_bar("reading recordings", "clips") as progress:
             done = run_finetuning(

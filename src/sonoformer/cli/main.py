@@ -15,6 +15,7 @@ import sonoformer
 from sonoformer import recipes
 from sonoformer.errors import UserError
 from sonoformer.settings import build, merged, plain
+from sonoformer.training.processes import launched, leads, rank
 
 
 class Verb(NamedTuple):
@@ -59,13 +60,19 @@ VERBS = {
 }
 
 
+TOGETHER = ("pretrain", "finetune")
+"""Verbs that several processes of torchrun may work on together."""
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line and exit: 0 done, 1 failed, 2 a user's mistake, 128 + n by signal n."""
     tokens = list(sys.argv[1:] if argv is None else argv)
     try:
+        _check_processes(tokens)
         make_app(tokens)(tokens)
     except UserError as error:
-        print(f"sonoformer: {error}", file=sys.stderr)
+        speaker = "sonoformer" if leads() else f"sonoformer (process {rank()})"
+        print(f"{speaker}: {error}", file=sys.stderr)
         raise SystemExit(error.exit_code) from None
     except KeyboardInterrupt:
         print("sonoformer: interrupted", file=sys.stderr)
@@ -74,6 +81,14 @@ def main(argv: Sequence[str] | None = None) -> None:
         # The reader of a pipe (`| head`) went away: nothing to say, and nobody to say it to.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(1) from None
+
+
+def _check_processes(tokens: Sequence[str]) -> None:
+    if launched() > 1 and not {"--help", "-h", *TOGETHER}.intersection(tokens[:1]):
+        raise UserError(
+            f"torchrun: only {' and '.join(TOGETHER)} work in several processes; run the others "
+            "without it"
+        )
 
 
 def make_app(tokens: Sequence[str] = ()) -> App:

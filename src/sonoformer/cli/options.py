@@ -12,6 +12,8 @@ from cyclopts import Parameter
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
+from sonoformer.training.processes import leads
+
 Out = Annotated[Path, Parameter(help="Folder to write: settings, log, metrics, results.")]
 Seed = Annotated[int, Parameter(help="Seed of everything random.")]
 Device = Annotated[str, Parameter(help="auto, cpu, cuda, cuda:N or mps.")]
@@ -35,8 +37,9 @@ console = Console(highlight=False, soft_wrap=True)
 
 
 def say(text: str) -> None:
-    """A line for the person at the terminal."""
-    console.print(text, markup=False)
+    """A line for the person at the terminal; of several processes only the leader speaks."""
+    if leads():
+        console.print(text, markup=False)
 
 
 @contextmanager
@@ -45,7 +48,7 @@ def progress_bar(text: str, unit: str = "") -> Iterator[Callable[[float, float],
 
     Yields a function that takes (done, in all).
     """
-    if not sys.stderr.isatty():
+    if not sys.stderr.isatty() or not leads():
         yield lambda done, total: None
         return
     rate = "{task.speed:,.1f} " + unit + "/s"

@@ -8,6 +8,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from sonoformer.cli.opening import open_run
 from sonoformer.cli.options import (
     Device,
     DryRun,
@@ -77,7 +78,7 @@ def pretrain(
             trial.finish("dry run")
         return
     folder = None if not pack else (cache or out / "cache")
-    with Run.start(out, "pretrain", config, seed, resume=resume, overwrite=overwrite) as run:
+    with open_run(out, "pretrain", config, seed, device, resume=resume, overwrite=overwrite) as run:
         run.log(f"sonoformer pretrain {' '.join(map(str, recordings))}", show=False)
         with progress_bar("reading recordings", "files") as progress:
             result = run_pretraining(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
@@ -141,10 +142,16 @@ class EvaluationLoader:
     def __len__(self) -> int:
         return len(self._batches)
 
+    def share(self, rank: int, world_size: int) -> EvaluationLoader:
+        """Every `world_size`-th batch, from batch `rank` on: what one of several processes does."""
+        part = copy.copy(self)
+        part.problems, part._batches = {}, self._batches[rank::world_size]
+        return part
+
     def __iter__(self) -> Iterator[Batch]:
         with ThreadPoolExecutor(1) as thread:
             coming = [thread.submit(self._read, draws) for draws in self._batches[:1]]
-            for draws in [*self._batches[1:], None]:
+            for draws in [*self._batches[1:], None][: len(self)]:
                 items, problems = coming.pop().result()
                 if draws is not None:
                     coming.append(thread.submit(self._read, draws))

@@ -51,7 +51,7 @@ def all_mean(total: Tensor, count: Tensor) -> Tensor:
         count: how many there were; where there are none at all, the result is 0 for a total of 0.
     """
     whole = all_sum(count.to(total.dtype)).clamp_min(1)
-    return total * (world_size() / whole)
+    return total / (whole / world_size())
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from sonoformer.nn.masks import Mask
+from sonoformer.nn.reduce import all_mean
 
 
 def gather(x: Tensor, ids: Tensor) -> Tensor:
@@ -36,9 +37,10 @@ def place(x: Tensor, chosen: Mask, tokens: int, fill: Tensor) -> Tensor:
 def clip_mean(values: Tensor, keep: Tensor) -> Tensor:
     """Mean over clips of the means of `values` `(batch, n)` where `keep` is true.
 
-    Clips of which nothing is kept do not count.
+    Clips of which nothing is kept do not count. Of several processes each gets its share of the
+    mean over all clips, see `all_mean`.
     """
     kept = keep.to(values.dtype)
     count = kept.sum(1)
     means = (values * kept).sum(1) / count.clamp_min(1)
-    return means.sum() / (count > 0).sum().clamp_min(1)
+    return all_mean(means.sum(), (count > 0).sum())

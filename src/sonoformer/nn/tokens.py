@@ -155,9 +155,3 @@ class Encoder(Protocol):
     ) -> Tokens:
         """Waveform `(batch, samples)` or spectrogram `(batch, frames, bins)` -> `Tokens`."""
         ...
-
-
-def masked_mean(values: Tensor, keep: Tensor) -> Tensor:
-    """Mean of `values` where `keep` is true, over all elements; zero where nothing is kept."""
-    weight = keep.to(values.dtype)
-    return torch.where(keep, values, torch.zeros_like(values)).sum() / weight.sum().clamp_min(1)

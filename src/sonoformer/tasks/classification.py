@@ -18,7 +18,8 @@ from sonoformer.adaptation.parameters import AdaptationConfig, freeze, parameter
 from sonoformer.data.augment import AugmentConfig, augment_spectrogram
 from sonoformer.data.batch import Batch
 from sonoformer.errors import UserError
-from sonoformer.nn.tokens import Pooling, masked_mean
+from sonoformer.nn.reduce import all_mean
+from sonoformer.nn.tokens import Pooling
 from sonoformer.tasks.heads import HeadConfig
 from sonoformer.tasks.model import Model
 from sonoformer.training.learner import Learner
@@ -111,7 +112,7 @@ def cross_entropy(
     each = -(targets * logits.float().log_softmax(1)).sum(1)
     if known is None:
         return each.mean()
-    return masked_mean(each, known.all(1))
+    return _mean_where(each, known.all(1))
 
 
 def binary_cross_entropy(
@@ -135,7 +136,12 @@ def binary_cross_entropy(
     each = F.binary_cross_entropy_with_logits(
         logits.float(), targets, pos_weight=weight, reduction="none"
     )
-    return each.mean() if known is None else masked_mean(each, known)
+    return each.mean() if known is None else _mean_where(each, known)
+
+
+def _mean_where(values: Tensor, keep: Tensor) -> Tensor:
+    """Mean of `values` where `keep` is true, over all processes; zero where nothing is kept."""
+    return all_mean(torch.where(keep, values, torch.zeros_like(values)).sum(), keep.sum())
 
 
 def label_ranking_precision(
@@ -213,7 +219,7 @@ class Classifier(Learner):
         if not self.model.single:
             return loss, {}
         right, count = self._accuracy(logits.detach(), batch)
-        return loss, {"accuracy": right / count.clamp_min(1)}
+        return loss, {"accuracy": all_mean(right.float(), count)}
 
     def evaluate(self, batch: Batch) -> dict[str, tuple[Tensor, Tensor]]:
         """Loss (no weights, no smoothing), and accuracy (single) or lwlrap (multi)."""

@@ -27,6 +27,7 @@ from sonoformer.training.interrupts import StopRequest
 from sonoformer.training.journal import Row, Window
 from sonoformer.training.module import Module
 from sonoformer.training.plan import Plan
+from sonoformer.training.processes import anywhere, from_leader, gathered, leads
 from sonoformer.training.report import Report
 from sonoformer.training.schedules import Schedule, decay_factor, watched
 from sonoformer.training.validation import Stopped, evaluate
@@ -63,6 +64,9 @@ class Cycle(pl.Callback):
         self.best: dict[str, float] | None = None
         self.ema: Ema | None = None
         self.average: EpochAverage | None = None
+        # Of several processes only the leader writes here; the others read what it wrote.
+        self.checkpoints = Path(from_leader(str(run.checkpoints.absolute())))
+        self._told = 0
         self._validated = 0
         self._restored: dict[str, Any] | None = None
         self._saved_at = time.monotonic()
@@ -158,13 +162,15 @@ class Cycle(pl.Callback):
     def _finish_step(self, trainer: pl.Trainer, module: Module) -> None:
         validates = self.plan.validates(self.step)
         # At the last step a request to stop is met by ending: there is nothing left to resume.
-        stopping = self.step < self.plan.total and self._any_rank(trainer, bool(self.stop))
+        # All processes must decide alike, or one waits for ever for what the others do not do.
+        asked, due = anywhere(bool(self.stop), self._checkpoint_due())
+        stopping = self.step < self.plan.total and asked
         if validates and not stopping:
             with self.report.pace.paused():
                 stopping = self._validate(trainer, module)
         elif not validates and self.step % self.config.log_every == 0:
             self.report.add(self._row())
-        if stopping or validates or self._checkpoint_due(trainer):
+        if stopping or validates or due:
             with self.report.pace.paused():
                 self.save(trainer, module)
         trainer.should_stop = trainer.should_stop or stopping
@@ -210,6 +216,8 @@ class Cycle(pl.Callback):
         if known is not None and sign * value <= sign * known:
             return
         self.best = {"step": self.step, "value": value}
+        if not leads():
+            return
         with self.averaged(module), self.stop.saving():
             weights = {n: t.detach().cpu() for n, t in module.learner.state_dict().items()}
             write_checkpoint(self.best_path, {"learner": weights, **self.best})
@@ -217,15 +225,15 @@ class Cycle(pl.Callback):
     @property
     def best_path(self) -> Path:
         """The weights of the best validation."""
-        return self.run.checkpoints / "best.ckpt"
+        return self.checkpoints / "best.ckpt"
 
     @property
     def last_path(self) -> Path:
         """The checkpoint from which the run is resumed."""
-        return self.run.checkpoints / "last.ckpt"
+        return self.checkpoints / "last.ckpt"
 
     def save(self, trainer: pl.Trainer, module: Module) -> None:
-        """Write `last.ckpt`.
+        """Write `last.ckpt`; the leader lists what the other processes could not read.
 
         Raises:
             UserError: the weights are not finite, or the disk is full; the old file stays.
@@ -233,17 +241,14 @@ class Cycle(pl.Callback):
         module.guard.verify_weights(module.learner, self.step)
         with self.stop.saving():
             trainer.save_checkpoint(self.last_path, weights_only=False)
+        fresh = self.run.problems[self._told :]
+        for path, reason in [problem for part in gathered(fresh)[1:] for problem in part]:
+            self.run.problem(path, reason)
+        self._told = len(self.run.problems)
         self._saved_at = time.monotonic()
 
-    def _checkpoint_due(self, trainer: pl.Trainer) -> bool:
-        waited = time.monotonic() - self._saved_at
-        return self._any_rank(trainer, waited >= 60 * self.config.checkpoint_minutes)
-
-    def _any_rank(self, trainer: pl.Trainer, flag: bool) -> bool:
-        # All processes must decide alike, or one waits for ever in a collective of the others.
-        if trainer.world_size == 1:
-            return flag
-        return bool(trainer.strategy.reduce_boolean_decision(flag, all=False))
+    def _checkpoint_due(self) -> bool:
+        return time.monotonic() - self._saved_at >= 60 * self.config.checkpoint_minutes
 
 
 def _module(module: pl.LightningModule) -> Module:

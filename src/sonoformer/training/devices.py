@@ -9,14 +9,19 @@ import torch
 
 from sonoformer.errors import UserError
 from sonoformer.nn.precision import bf16_is_fast
+from sonoformer.training.processes import launched, local
 
 
 def resolve_device(name: str = "auto") -> torch.device:
     """`auto` (the first of cuda, mps, cpu that is there), or a device by its torch name.
 
+    Of several processes each takes the GPU of its own number.
+
     Raises:
         UserError: the name means nothing to torch, or the device is not there.
     """
+    if launched() > 1:
+        return _of_process(name)
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda", 0)
@@ -35,6 +40,20 @@ def resolve_device(name: str = "auto") -> torch.device:
     if device.type == "cuda" and device.index is None:
         return torch.device("cuda", 0)
     return device
+
+
+def _of_process(name: str) -> torch.device:
+    number, count = local()
+    if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
+        return torch.device("cpu")
+    if name not in ("auto", "cuda"):
+        raise UserError(f"--device {name}: with several processes give auto, cpu or cuda")
+    if torch.cuda.device_count() < count:
+        raise UserError(
+            f"--device {name}: this machine has {torch.cuda.device_count()} GPUs for {count} "
+            "processes; start fewer (torchrun --nproc-per-node), or give --device cpu"
+        )
+    return torch.device("cuda", number)
 
 
 def resolve_precision(

@@ -31,7 +31,9 @@ from sonoformer.training.learner import Learner
 from sonoformer.training.module import Module
 from sonoformer.training.pace import Watched
 from sonoformer.training.plan import Plan
+from sonoformer.training.processes import from_leader, launched, leads, parted, rank
 from sonoformer.training.report import Report
+from sonoformer.training.strategies import make_strategy, places
 from sonoformer.training.validation import evaluate
 
 
@@ -86,6 +88,10 @@ def fit(
     On a CPU a run that is resumed after any kind of stop ends with the same bits (weights,
     optimiser, curves) as one that was never stopped.
 
+    Processes that torchrun started share each batch and each validation (see `processes`); as many
+    as divide the batch may do so, and another number may resume. Dropout apart, they learn what a
+    single process learns, up to rounding.
+
     Args:
         learner: the model and its loss.
         train: clips and order.
@@ -98,17 +104,19 @@ def fit(
         progress: show a bar; on a terminal only by default.
 
     Raises:
-        UserError: options that do not fit each other; a loss that is not finite; a full disk.
+        UserError: options that do not fit each other; a loss that is not finite; a full disk;
+            another process that has ended.
         Interrupted: Ctrl-C or SIGTERM; everything is saved.
     """
+    _check_processes(train.order)
     where = resolve_device(device)
     precision = resolve_precision(config.precision, where)
     plan = Plan.of(config, train.order.steps_per_epoch)
     _check(config, plan, validation)
-    step = _position(run, plan, seed, resume)
+    step = from_leader(_position(run, plan, seed, resume) if leads() else 0)
     rate = int(getattr(learner.encoder, "sample_rate", 1))
     report = Report(run, plan, step, rate, config.tensorboard, progress)
-    cycle = Cycle(plan, config, run, report, validation, seed, precision)
+    cycle = Cycle(plan, config, run, report, _shared(validation), seed, precision)
 
     def loader(rank: int, world: int) -> Watched:
         batches = plan.total * plan.accumulate
@@ -148,7 +156,8 @@ def _train(
 ) -> None:
     trainer = pl.Trainer(
         accelerator=device.type,
-        devices=[device.index or 0] if device.type == "cuda" else 1,
+        strategy=make_strategy(module.learner),
+        **places(device),
         precision="bf16-mixed" if precision == "bf16" else "32-true",
         max_steps=plan.total,
         max_epochs=-1,
@@ -172,8 +181,13 @@ def _train(
     except SIGTERMException:
         pass  # the signal came before the first step
     except Exception as error:
-        # A signal to the whole process group may end the loader's helpers before this process,
-        # which then fails in one of many ways.
+        if parted(error) and not cycle.stop:
+            raise UserError(
+                f"another process of the run has ended at step {cycle.step + 1}; continue from "
+                f"the last checkpoint in {cycle.checkpoints.parent} with --resume"
+            ) from error
+        # A signal to the whole process group may end the loader's helpers, or another process,
+        # before this one, which then fails in one of many ways.
         if not cycle.stop or isinstance(error, UserError):
             raise
         run.log(f"while stopping: {type(error).__name__}: {error}", show=False)
@@ -203,6 +217,20 @@ def _give_back(module: Module, cycle: Cycle, device: torch.device) -> dict[str, 
     elif cycle.ema is not None:
         cycle.ema.install(learner)
     return cycle.report.validation_at(chosen)
+
+
+def _shared(validation: Iterable[Batch] | None) -> Iterable[Batch] | None:
+    """This process's part of the validation; where it has no parts, each process does it all."""
+    share = getattr(validation, "share", None)
+    return validation if share is None else share(rank(), launched())
+
+
+def _check_processes(order: Order) -> None:
+    if order.batch_size % launched():
+        raise UserError(
+            f"batch_size: {order.batch_size} clips cannot be shared evenly by {launched()} "
+            "processes; choose a multiple of their number"
+        )
 
 
 def _check(config: TrainConfig, plan: Plan, validation: Iterable[Batch] | None) -> None:
@@ -281,6 +309,8 @@ def _quiet() -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module=r"lightning\.")
+            # Of two tensors that differ in the stride of an axis of length 1.
+            warnings.filterwarnings("ignore", message="Grad strides do not match bucket")
             yield
     finally:
         for logger, level in zip(loggers, levels, strict=True):

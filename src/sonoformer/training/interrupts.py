@@ -12,6 +12,7 @@ from types import FrameType
 from typing import Any
 
 from sonoformer.errors import UserError
+from sonoformer.training.processes import launched
 
 
 class Interrupted(UserError):  # noqa: N818 (no error: a request that was met)
@@ -29,7 +30,9 @@ class Interrupted(UserError):  # noqa: N818 (no error: a request that was met)
 class StopRequest:
     """Turns the first SIGINT or SIGTERM into a request, and a second one into an exception.
 
-    While a checkpoint is being written (`saving`) even the second only asks.
+    While a checkpoint is being written (`saving`) even the second only asks. So does every one
+    where torchrun started the process: it hands on signals that the process has had already, and
+    kills it after 30 seconds.
 
     Attributes:
         number: the signal that asked, or None.
@@ -80,6 +83,8 @@ class StopRequest:
             words = f"{self.name}: stopping after this step and saving (once more stops at once)\n"
             # Past Python's own buffers, in whose middle a signal may arrive.
             os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, words.encode())
+        elif launched() > 1:
+            pass
         elif self._saving:
             self._impatient = True
         else:

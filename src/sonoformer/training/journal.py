@@ -16,6 +16,7 @@ from torch import Tensor
 
 from sonoformer.errors import MissingExtraError
 from sonoformer.files import write_text, writing
+from sonoformer.nn.reduce import all_sum, world_size
 
 Row = dict[str, float]
 
@@ -62,7 +63,8 @@ class Table:
 class Window:
     """Means of the training metrics since the last row, summed where they were computed.
 
-    Nothing is read back from the device until a row is due.
+    Nothing is read back from the device until a row is due. Of several processes the figures are
+    averaged, so all must ask for them at the same time.
     """
 
     def __init__(self) -> None:
@@ -79,13 +81,20 @@ class Window:
 
     def close(self) -> Row:
         """The means so far; the window is empty afterwards."""
-        means = {n: total.item() / self._counts[n] for n, total in self._sums.items()}
+        means = {n: total / self._counts[n] for n, total in self._totals().items()}
         self._sums, self._counts = {}, {}
         return means
 
     def state_dict(self) -> dict[str, tuple[float, int]]:
         """Sums and counts of a window that is not closed yet."""
-        return {name: (total.item(), self._counts[name]) for name, total in self._sums.items()}
+        return {name: (total, self._counts[name]) for name, total in self._totals().items()}
+
+    def _totals(self) -> dict[str, float]:
+        """The sums, averaged over the processes."""
+        if self._sums and (world := world_size()) > 1:
+            table = all_sum(torch.stack(list(self._sums.values()))) / world
+            return dict(zip(self._sums, table.tolist(), strict=True))
+        return {name: total.item() for name, total in self._sums.items()}
 
     def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
         """Take up where `state_dict` left off."""

@@ -58,6 +58,7 @@ class Module(pl.LightningModule):
         weights = [p for group in optimizer.param_groups for p in group["params"]]
         norm = torch.nn.utils.get_total_norm([p.grad for p in weights if p.grad is not None])
         self.guard.check(norm)
+        self.guard.agree()
         self.window.add({"grad_norm": norm})
         options = self.config.optimiser
         if options.clip > 0 and options.clip_by == "all":

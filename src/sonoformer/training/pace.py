@@ -15,10 +15,11 @@ class Pace:
 
     Args:
         sample_rate: of the waveforms, in Hz.
+        processes: how many train together, each on an equal share of every batch.
     """
 
-    def __init__(self, sample_rate: int) -> None:
-        self.sample_rate = sample_rate
+    def __init__(self, sample_rate: int, processes: int = 1) -> None:
+        self.sample_rate, self._processes = sample_rate, processes
         self._depth = 0
         self._reset()
 
@@ -30,8 +31,8 @@ class Pace:
     def fetched(self, batch: Batch, waited: float) -> None:
         """Count a batch that came after `waited` seconds; read while it is still on the CPU."""
         self._wait += waited
-        self._clips += len(batch)
-        self._samples += int(batch.lengths.sum())
+        self._clips += self._processes * len(batch)
+        self._samples += self._processes * int(batch.lengths.sum())
 
     @contextmanager
     def paused(self) -> Iterator[None]:

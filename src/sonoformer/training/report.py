@@ -10,6 +10,7 @@ from sonoformer.training.curves import draw
 from sonoformer.training.journal import Row, Table, tensorboard_writer
 from sonoformer.training.pace import Pace
 from sonoformer.training.plan import Plan
+from sonoformer.training.processes import launched, leads
 from sonoformer.training.progress import Bar
 
 # Seconds between two drawings of the curves, which take a few tenths of a second each.
@@ -17,7 +18,7 @@ _REDRAW = 30.0
 
 
 class Report:
-    """Curves, speed and progress of one run.
+    """Curves, speed and progress of one run; of several processes only the leader draws.
 
     Args:
         run: the folder.
@@ -40,10 +41,10 @@ class Report:
         self.run, self.plan = run, plan
         self.metrics = Table(run.folder / "metrics.csv", first_step)
         self.timing = Table(run.folder / "timing.csv", first_step)
-        self.pace = Pace(sample_rate)
-        self.bar = Bar(run, plan.total, first_step, progress)
+        self.pace = Pace(sample_rate, launched())
+        self.bar = Bar(run, plan.total, first_step, progress if leads() else False)
         self._board: Any = None
-        if tensorboard:
+        if tensorboard and leads():
             self._board = tensorboard_writer(run.folder / "tensorboard", first_step + 1)
         self._drawn = time.monotonic()
 
@@ -94,7 +95,7 @@ class Report:
             self._board.close()
 
     def _draw(self, done: bool) -> None:
-        if done or time.monotonic() - self._drawn >= _REDRAW:
+        if leads() and (done or time.monotonic() - self._drawn >= _REDRAW):
             with self.pace.paused():
                 draw(self.metrics.rows, self.run.folder / "curves.png")
             self._drawn = time.monotonic()

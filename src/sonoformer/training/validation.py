@@ -9,8 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from sonoformer.data.batch import Batch
+from sonoformer.nn.reduce import all_sum, alone
 from sonoformer.training.devices import autocast
 from sonoformer.training.learner import LearnerProtocol
+from sonoformer.training.processes import gathered
 
 
 class Stopped(Exception):  # noqa: N818 (no error: a request)
@@ -49,7 +51,7 @@ def evaluate(
     try:
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(0)
-            with torch.no_grad(), autocast(precision, device):
+            with torch.no_grad(), alone(), autocast(precision, device):
                 for batch in loader:
                     if stop is not None and stop():
                         raise Stopped
@@ -61,9 +63,7 @@ def evaluate(
     finally:
         for part in training:
             part.training = True
-    if not totals:
-        return {}
-    return _means(totals)
+    return _means(totals, device, wide)
 
 
 def list_problems(batch: Batch, problem: Callable[[str, str], None]) -> None:
@@ -77,10 +77,12 @@ def _scalar(value: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
     return value.detach().to(device, dtype).reshape(())
 
 
-def _means(totals: dict[str, Tensor]) -> dict[str, float]:
-    names = sorted(totals)
-    table = torch.stack([totals[name] for name in names])
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.all_reduce(table)
+def _means(totals: dict[str, Tensor], device: torch.device, dtype: torch.dtype) -> dict[str, float]:
+    # A process that had no batch of its own knows no names.
+    names = sorted(set().union(*gathered(list(totals))))
+    if not names:
+        return {}
+    nothing = torch.zeros(2, device=device, dtype=dtype)
+    table = all_sum(torch.stack([totals.get(name, nothing) for name in names]))
     means = (table[:, 0] / table[:, 1]).tolist()
     return dict(zip(names, means, strict=True))

@@ -1,0 +1,31 @@
+"""How several processes share a training: Lightning's strategies, set up for our learners."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from lightning.pytorch.strategies import DDPStrategy, Strategy
+
+from sonoformer.training.learner import Learner
+from sonoformer.training.processes import launched, local
+
+
+def make_strategy(learner: Learner) -> Strategy | str:
+    """Every process holds the whole model, and gradients are averaged; `auto` for one process.
+
+    A learner that freezes or frees weights as it goes has steps in which some get no gradient;
+    looking for them costs a walk through the graph, so others are spared it.
+    """
+    if launched() == 1:
+        return "auto"
+    changes = type(learner).start_step is not Learner.start_step
+    return DDPStrategy(gradient_as_bucket_view=True, find_unused_parameters=changes)
+
+
+def places(device: Any) -> dict[str, Any]:
+    """What Lightning is told of devices and machines, for a process on `device`."""
+    if launched() == 1:
+        return {"devices": [device.index or 0] if device.type == "cuda" else 1}
+    here = local()[1]
+    return {"devices": here, "num_nodes": int(os.environ["WORLD_SIZE"]) // here}
