@@ -22,6 +22,16 @@ SMALL = {
     "predict": ["--window", "1", "--overwrite"],
     "embed": ["--window", "1", "--overwrite"],
     "convert": ["--overwrite"],
+    "probe": ["--resamples", "100", "--overwrite"],
+    "suite": [
+        "--tasks",
+        "labels.csv",
+        "--resamples",
+        "100",
+        "--finetune-epochs",
+        "1",
+        "--overwrite",
+    ],
 }
 
 
@@ -70,6 +80,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 def test_the_commands_of_the_docs_run(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(world)
+    monkeypatch.setenv("SONOFORMER_CACHE", str(world / "sets"))
     for page, command in commands():
         tokens = shlex.split(command, comments=True)[1:]
         if tokens[0] == "demo" or tokens[:2] == ["data", "fetch"] or "--dry-run" in tokens[:1]:

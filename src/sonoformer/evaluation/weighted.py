@@ -123,7 +123,12 @@ def _solve(
     shape = (features.shape[2] + 1, lessons.targets.shape[1])
     solution = torch.zeros(shape, requires_grad=True)
     optimiser = torch.optim.LBFGS(
-        [layers, solution], max_iter=iterations, history_size=10, line_search_fn="strong_wolfe"
+        [layers, solution],
+        max_iter=iterations,
+        history_size=10,
+        tolerance_grad=1e-5,
+        tolerance_change=1e-6,
+        line_search_fn="strong_wolfe",
     )
 
     def closure() -> Tensor:

@@ -23,7 +23,6 @@ from sonoformer.inference.identity import fingerprint
 from sonoformer.run import Run
 from sonoformer.settings import to_yaml
 from sonoformer.suite.config import SuiteConfig
-from sonoformer.suite.finetuning import finetune_turn
 from sonoformer.suite.floor import RATE, mel_statistics, svm_turn
 from sonoformer.suite.heard import heard, record_of
 from sonoformer.suite.lesson import Lesson, chance
@@ -306,6 +305,9 @@ class _Work:
         return lambda turn, seed: lesson.answers(turn, judge(listener, lesson, turn, seed))
 
     def _finetuned(self, one: Judged, lesson: Lesson, name: str) -> Answer:
+        # Imports the training engine, which frozen encoders do without.
+        from sonoformer.suite.finetuning import finetune_turn
+
         rate = lesson.clips.source.sample_rate
 
         def answer(turn: Turn, seed: int) -> Answers:

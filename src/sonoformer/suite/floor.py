@@ -6,6 +6,7 @@ level removed. A pretrained encoder that does not beat it is not worth its weigh
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -25,19 +26,21 @@ from sonoformer.suite.turns import Turn
 Matrix = NDArray[np.float32]
 RATE = 16000
 """Hz at which the floor listens."""
-_BANK = FbankConfig(n_mels=40, sample_rate=RATE)
-_COSTS = (1.0, 10.0, 100.0)
+_BANK = FbankConfig(n_mels=64, sample_rate=RATE)
+_WIDTH = 6 * _BANK.n_mels
+# Statistics of the whole clip, or with those of its thirds; which is better depends on the task.
+_CHOICES = list(product((_WIDTH // 2, _WIDTH), (1.0, 10.0, 100.0)))
 _FOLDS = 4
 
 
 def mel_statistics(source: ClipSource, config: SuiteConfig) -> Matrix:
-    """`(clips, 240)`: mean, standard deviation and mean step over time of 40 log-mels, and their
+    """`(clips, 384)`: mean, standard deviation and mean step over time of 64 log-mels, and their
     means over the first, middle and last third.
 
     The mean over all of a clip's log-mels is taken away first, so that loudness says nothing.
     """
     bank = KaldiFbank(_BANK)
-    found = np.zeros((len(source), 6 * _BANK.n_mels), np.float32)
+    found = np.zeros((len(source), _WIDTH), np.float32)
     with torch.inference_mode():
         for batch in batches(source, config):
             spec, lengths = bank(batch.wave, batch.lengths)
@@ -57,7 +60,9 @@ def _statistics(mels: Tensor) -> Tensor:
 
 
 def svm_turn(features: Matrix, lesson: Lesson, turn: Turn, seed: int) -> Matrix:
-    """Scores `(test clips, classes)`, larger for the likelier; the cost is chosen in training.
+    """Scores `(test clips, classes)`, larger for the likelier.
+
+    The cost, and whether thirds are heard, are chosen inside the training clips.
 
     Raises:
         UserError: scikit-learn is not installed.
@@ -67,19 +72,19 @@ def svm_turn(features: Matrix, lesson: Lesson, turn: Turn, seed: int) -> Matrix:
     fold = inner_folds(lesson.targets[turn.train], lesson.inner(turn), _FOLDS, seed)
     weight = lesson.weight(turn)
     share = np.ones(len(turn.train)) if weight is None else weight
-    right = dict.fromkeys(_COSTS, 0.0)
+    right = dict.fromkeys(_CHOICES, 0.0)
     for part in range(int(fold.max()) + 1):
         kept, held = turn.train[fold != part], turn.train[fold == part]
         if len(np.unique(truth[kept])) < 2:
             continue
-        for cost in _COSTS:
-            model = _machine(cost, balanced).fit(features[kept], truth[kept])
-            hit = model.predict(features[held]) == truth[held]
-            right[cost] += float((hit * share[fold == part]).sum())
-    cost = max(_COSTS, key=lambda c: right[c])
-    model = _machine(cost, balanced).fit(features[turn.train], truth[turn.train])
+        for width, cost in _CHOICES:
+            model = _machine(cost, balanced).fit(features[kept, :width], truth[kept])
+            hit = model.predict(features[held, :width]) == truth[held]
+            right[width, cost] += float((hit * share[fold == part]).sum())
+    width, cost = max(_CHOICES, key=lambda choice: right[choice])
+    model = _machine(cost, balanced).fit(features[turn.train, :width], truth[turn.train])
     scores = np.full((len(turn.test), len(lesson.classes)), -1e9, np.float64)
-    decided = model.decision_function(features[turn.test])
+    decided = model.decision_function(features[turn.test, :width])
     known = model.classes_
     scores[:, known] = np.stack([-decided, decided], 1) if len(known) == 2 else decided
     scores = np.exp(scores - scores.max(1, keepdims=True))
