@@ -16,9 +16,9 @@ from sonoformer.settings import build, merged
 from sonoformer.tasks.config import FinetuneConfig
 
 PRETRAINED = [name for name in recipes.names() if name.startswith("ssast-")]
-OWN = ("small", "rumble", "ultrasound")  # no paper's
-ASIT = ("asit-base", "asit-tiny", "asit-drop-tiny")
-FINETUNED = [name for name in recipes.names() if name not in (*PRETRAINED, *OWN, *ASIT)]
+OWN = ("small", "small-pool", "rumble", "ultrasound")  # no paper's
+OTHERS = [name for name in recipes.names() if "objective" in recipes.load(name)[0]]
+FINETUNED = [name for name in recipes.names() if name not in (*PRETRAINED, *OWN, *OTHERS)]
 MINE = """
 crop: 0.5
 train: {batch_size: 3, optimiser: {lr: 0.01}}
