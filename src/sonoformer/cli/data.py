@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
+import polars as pl
 from cyclopts import App, Parameter
 from rich.table import Table
 
@@ -150,6 +151,13 @@ def pack(
         str, Parameter(help="Spread the sample over these: site, date, hour, month, columns.")
     ] = "site,date",
     seconds: Annotated[float, Parameter(help="Length of a stretch of the sample.")] = 10.0,
+    shards: Annotated[
+        bool, Parameter(help="Write webdataset tars of FLAC, for large pools.", negative="")
+    ] = False,
+    shard_megabytes: Annotated[float, Parameter(help="Size of a shard.")] = 100.0,
+    piece_seconds: Annotated[
+        float, Parameter(help="Longer recordings come into shards in equal pieces.")
+    ] = 30.0,
     yes: Annotated[bool, Parameter(help="Begin without asking.", negative="")] = False,
     seed: Seed = 0,
     overwrite: Overwrite = False,
@@ -168,12 +176,11 @@ def pack(
     """
     import shutil
 
-    from sonoformer.data.cache import pack as pack_stretches
     from sonoformer.data.pool import gather
     from sonoformer.data.selection import SelectionConfig, estimate, select
-    from sonoformer.data.sources import Stretch
+    from sonoformer.data.stored import is_stored
 
-    if overwrite and (out / "cache.json").exists() and not dry_run:
+    if overwrite and is_stored(out) and not dry_run:
         shutil.rmtree(out)
     with progress_bar("opening", "files") as progress:
         pool = gather(recordings, progress=progress)
@@ -182,9 +189,9 @@ def pack(
     if hours is None and max_gb is None:
         chosen = pool.manifest
         ends = pool.manifest.table["start"] + pool.manifest.table["duration"]
-        stretches = _stretches(chosen, ends.to_list())
         size = pool.hours * 3600 * sample_rate * 2 / 1e9
-        say(f"to pack: {pool.hours:.2f} h, {size:.2f} GB")
+        about = f"about {size / 2:.2f} GB as FLAC" if shards else f"{size:.2f} GB"
+        say(f"to pack: {pool.hours:.2f} h, {about}")
     else:
         config = SelectionConfig(
             hours=float("inf") if hours is None else hours,
@@ -204,26 +211,60 @@ def pack(
                 pool.manifest, config, seed=seed, existing=existing, progress=progress
             )
         chosen = selection.manifest
-        stretches = _stretches(chosen, chosen.table["end"].to_list())
+        ends = chosen.table["end"]
         for error in selection.bad:
             say(f"skipped: {error}")
     if dry_run:
         return
-    out.mkdir(parents=True, exist_ok=True)
-    chosen.save(table_path)
+    table = chosen.table.with_columns(end=ends)
+    if shards:
+        _into_shards(table, out, sample_rate, shard_megabytes, piece_seconds)
+        chosen.save(table_path)
+    else:
+        out.mkdir(parents=True, exist_ok=True)
+        chosen.save(table_path)
+        _into_cache(table, out, sample_rate)
+
+
+def _into_cache(table: pl.DataFrame, out: Path, sample_rate: int) -> None:
+    from sonoformer.data.cache import pack as pack_stretches
+    from sonoformer.data.sources import Stretch
+
+    stretches = [Stretch(*row) for row in table.select("path", "start", "end").iter_rows()]
     with progress_bar("packing", "stretches") as progress:
-        packed = pack_stretches(
-            [Stretch(*row) for row in stretches], out, sample_rate, progress=progress
-        )
+        packed = pack_stretches(stretches, out, sample_rate, progress=progress)
     for path, reason in packed.problems:
         say(f"skipped: {path}: {reason}")
     packed_hours = packed.cache.lengths.sum() / sample_rate / 3600
     say(
         f"{out}: {len(packed.cache)} stretches, {packed_hours:.2f} h "
-        f"({packed.added} added now); pretrain with: sonoformer pretrain {table_path} --cache {out}"
+        f"({packed.added} added now); pretrain with: sonoformer pretrain {out}"
     )
 
 
-def _stretches(manifest: Manifest, ends: list[float]) -> list[tuple[str, float, float]]:
-    table = manifest.table
-    return list(zip(table["path"].to_list(), table["start"].to_list(), ends, strict=True))
+def _into_shards(
+    table: pl.DataFrame, out: Path, sample_rate: int, megabytes: float, piece_seconds: float
+) -> None:
+    from sonoformer.data.shard_index import Recording
+    from sonoformer.data.shard_writer import pack_shards
+
+    columns = ("path", "start", "end", "channel", "group", "weight", "labels")
+    recordings = [
+        Recording(path, start, end, "mix" if channel is None else channel, *facts)
+        for path, start, end, channel, *facts in table.select(columns).iter_rows()
+    ]
+    with progress_bar("packing", "pieces") as progress:
+        packed = pack_shards(
+            recordings,
+            out,
+            sample_rate,
+            megabytes=megabytes,
+            longest=piece_seconds,
+            progress=progress,
+        )
+    for path, reason in packed.problems:
+        say(f"skipped: {path}: {reason}")
+    say(
+        f"{out}: {packed.shards} shards, {packed.pieces} pieces, {packed.seconds / 3600:.2f} h "
+        f"({packed.added} added now); pretrain with: sonoformer pretrain {out}"
+    )

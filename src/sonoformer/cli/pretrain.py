@@ -61,7 +61,8 @@ def pretrain(
     Parameters
     ----------
     recordings
-        Folders, audio files, patterns, or manifests (.csv, .parquet, .txt).
+        Folders, audio files, patterns, or manifests (.csv, .parquet, .txt); or folders of packed
+        sound, as `sonoformer data pack` leaves them.
     """
     held = [Manifest.read(path, allow_absolute=True) for path in exclude]
     sources = [_source(path) for path in recordings]

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from sonoformer.data.keys import numpy_generator
+from sonoformer.data.lanes import Lanes
 from sonoformer.errors import UserError
 
 _log = logging.getLogger(__name__)
@@ -44,6 +45,8 @@ class Order:
         weights: `(n,)` relative chances; clips are then drawn with replacement (balanced sampling).
         lengths: `(n,)` samples; clips of similar length then share a batch: each stretch of
             `bucket` batches of the permutation is sorted by length and its batches are shuffled.
+        shards: `(n,)` the file that holds each clip; files are then read one after the other, and
+            clips shuffled as well as that allows, see `lanes`.
         samples: clips an epoch; `n` by default.
         bucket: batches sorted together.
 
@@ -60,6 +63,7 @@ class Order:
         shuffle: bool = True,
         weights: np.ndarray | None = None,
         lengths: np.ndarray | None = None,
+        shards: np.ndarray | None = None,
         samples: int | None = None,
         bucket: int = 50,
     ) -> None:
@@ -84,6 +88,9 @@ class Order:
         self.lengths = None if lengths is None else np.asarray(lengths)
         if self.lengths is not None and self.lengths.shape != (n,):
             raise ValueError(f"lengths have the shape {self.lengths.shape}, not {(n,)}")
+        if shards is not None and (not shuffle or shards.shape != (n,)):
+            raise ValueError(f"shards are for shuffled rows, one each; got {shards.shape} of {n}")
+        self.lanes = None if shards is None else Lanes(shards, self.batch_size)
         self._cached: tuple[int, np.ndarray] | None = None
 
     @property
@@ -113,6 +120,8 @@ class Order:
         else:
             rows = np.resize(np.arange(self.n), self.samples)
         rows = rows[: self.steps_per_epoch * self.batch_size]
+        if self.lanes is not None:
+            return self.lanes.arrange(rows, random, self.lengths, self.bucket)
         return rows if self.lengths is None else self._bucketed(rows, random)
 
     def _bucketed(self, rows: np.ndarray, random: np.random.Generator) -> np.ndarray:

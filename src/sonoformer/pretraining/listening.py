@@ -14,13 +14,49 @@ from sonoformer.data.cache import pack
 from sonoformer.data.catalogue.entries import ENTRIES
 from sonoformer.data.keys import key
 from sonoformer.data.manifest import Manifest
-from sonoformer.data.pool import Pool
+from sonoformer.data.pool import Pool, gather
 from sonoformer.data.sources import ClipSource, FileSource, Stretch
+from sonoformer.data.stored import is_stored, open_stored
 from sonoformer.data.views import First, Pieces
 from sonoformer.errors import UserError
 from sonoformer.run import Run
 
 Progress = Callable[[float, float], None]
+
+
+def hear(
+    sources: Sequence[str | Path | Manifest],
+    rate: int,
+    shortest: float,
+    exclude: Sequence[Manifest],
+    cache: str | Path | None,
+    run: Run,
+    progress: Progress | None,
+) -> tuple[Pool, ClipSource, list[int]]:
+    """The pool of a run's sources, its sound, and the pool's rows that can be read.
+
+    Folders of packed sound (caches, shards) are read as they are; of anything else the sound is
+    packed in `cache` if given, or read from its files.
+
+    Raises:
+        UserError: nothing usable, or packed sound beside recordings.
+    """
+    stored = [s for s in sources if not isinstance(s, Manifest) and is_stored(s)]
+    if stored and len(stored) < len(sources):
+        raise UserError(
+            f"{stored[0]}: holds packed sound, which cannot be mixed with recordings that are not; "
+            "pack those too"
+        )
+    if stored:
+        pool, source = open_stored(stored, rate, exclude=exclude, min_seconds=shortest)
+    else:
+        pool = gather(sources, exclude=exclude, min_seconds=shortest, progress=progress)
+    for error in pool.bad:
+        run.problem(error.path, error.reason)
+    run.log(f"pool: {pool.summary}")
+    if stored:
+        return pool, source, list(range(len(source)))
+    return pool, *open_pool(pool, rate, cache, run, progress)
 
 
 def open_pool(

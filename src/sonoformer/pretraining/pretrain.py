@@ -14,7 +14,6 @@ from sonoformer.data.keys import key, numpy_generator
 from sonoformer.data.loader import EvaluationLoader
 from sonoformer.data.manifest import Manifest
 from sonoformer.data.order import Order
-from sonoformer.data.pool import gather
 from sonoformer.data.views import Subset
 from sonoformer.encoders import AstEncoder, save_encoder, with_config
 from sonoformer.pretraining import OBJECTIVES
@@ -24,8 +23,8 @@ from sonoformer.pretraining.listening import (
     Progress,
     chances,
     fingerprint,
+    hear,
     held_out,
-    open_pool,
     pieces,
     sets_heard,
 )
@@ -76,7 +75,8 @@ def pretrain(
     """Pretrain an encoder and leave it in `run.folder / "model"`.
 
     Args:
-        sources: folders, files, patterns or manifests of unlabelled recordings.
+        sources: folders, files, patterns or manifests of unlabelled recordings; or folders of
+            packed sound, caches or shards.
         config: the options.
         run: the folder.
         seed: of weights, data order, crops and masks.
@@ -121,12 +121,8 @@ def prepare(
     progress: Progress | None = None,
 ) -> Prepared:
     """Pool, packed sound, split, statistics and learner; as `pretrain`."""
-    pool = gather(sources, exclude=exclude, min_seconds=config.shortest, progress=progress)
-    for error in pool.bad:
-        run.problem(error.path, error.reason)
-    run.log(f"pool: {pool.summary}")
     rate, crop = config.front.sample_rate, round(config.crop * config.front.sample_rate)
-    source, rows = open_pool(pool, rate, cache, run, progress)
+    pool, source, rows = hear(sources, rate, config.shortest, exclude, cache, run, progress)
     held = held_out([source.name(i) for i in range(len(source))], config.holdout, seed)
     heard = pieces(Subset(source, np.flatnonzero(~held)), crop, config.crops)
     encoder = make_encoder(config, heard, seed, init, run)
@@ -135,16 +131,18 @@ def prepare(
     dataset = ClipDataset(
         heard, crop=crop, seed=seed, train=True, augment=config.augment, noise=noise
     )
+    kept, shards = np.flatnonzero(~held)[heard.rows], getattr(source, "shards", None)
     order = Order(
         len(heard),
         batch_size=config.train.batch_size,
         seed=seed,
         # Where all clips are padded to one length, there is nothing to gain by sorting them.
         lengths=None if config.front.fixed_frames else np.minimum(heard.lengths, crop),
+        shards=None if shards is None else shards[kept],
         weights=chances(
             pool,
             rows,
-            np.flatnonzero(~held)[heard.rows],
+            kept,
             config.balance,
             config.weights == "manifest",
         ),
