@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 OPTIONS = [
     "--size", "micro", "--batch-size", "8", "--precision", "fp32", "--workers", "0",
     "--log-every", "1", "--device", "cpu", "--resamples", "100", "--seconds", "1",
-    "--adaptation.freeze-epochs", "1",
+    "--freeze-epochs", "1",
 ]  # fmt: skip
 
 
@@ -51,7 +51,7 @@ def test_two_processes_learn_what_one_does(labels: Path, tmp_path: Path, task: s
         *OPTIONS,
         "--steps",
         "12",
-        "--classifier.task",
+        "--task",
         task,
         "--protocol",
         "split",
@@ -68,7 +68,7 @@ def test_two_processes_learn_what_one_does(labels: Path, tmp_path: Path, task: s
     scores = [json.loads((tmp_path / n / "metrics.json").read_text()) for n in ("alone", "both")]
     assert scores[0]["steps"] == scores[1]["steps"] == 12
     assert (tmp_path / "both" / "report.html").exists()
-    assert said.count("report: ") == 1
+    assert said.count("test: ") == 1
 
 
 def test_folds_are_trained_and_finished_ones_found_again(labels: Path, tmp_path: Path) -> None:
