@@ -48,6 +48,10 @@ def test_batches_are_padded_and_masked(encoder: AstEncoder) -> None:
     assert real.sum(1).tolist() == [8, 8 * 6]
     assert (x[0, 8:] == 0).all()
     assert np.array_equal(x[0, :8].numpy(), bags.values[bags.offsets[2] : bags.offsets[3]])
+    few, kept = bags.batch(np.array([2, 0]), 10, np.random.default_rng(0))
+    assert (few.shape[1], kept.sum(1).tolist()) == (10, [8, 10])
+    own = {tuple(token) for token in x[1].tolist()}
+    assert len({tuple(token) for token in few[1].tolist()} & own) == 10
     mean, std = bags.scale(np.array([0, 1]))
     used = bags.values[: bags.offsets[2]].astype(np.float32)
     assert np.allclose(mean, used.mean(0), atol=1e-4)

@@ -117,7 +117,14 @@ def test_seeded() -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"rates": ()}, {"steps": (0,)}, {"batch_size": 0}, {"weight_decay": -1.0}, {"folds": 1}],
+    [
+        {"rates": ()},
+        {"steps": (0,)},
+        {"batch_size": 0},
+        {"tokens": 0},
+        {"weight_decay": -1.0},
+        {"folds": 1},
+    ],
 )
 def test_options_are_checked(change: dict) -> None:
     with pytest.raises(UserError, match=next(iter(change))):

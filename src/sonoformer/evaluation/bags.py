@@ -52,12 +52,28 @@ class Bags:
         part = self.values[self.offsets[clip] : self.offsets[clip + 1]]
         return part.reshape(-1, self.rows * self.dim)
 
-    def batch(self, clips: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
-        """float32 `(batch, most, dim)`, padded with zeros, and bool `(batch, most)`: real ones."""
+    def batch(
+        self,
+        clips: NDArray[np.int64],
+        most: int | None = None,
+        random: np.random.Generator | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """float32 `(batch, tokens, dim)`, padded with zeros, and bool `(batch, tokens)`: real ones.
+
+        Args:
+            clips: the clips of the batch.
+            most: of a clip with more tokens, that many are drawn; all by default.
+            random: draws them.
+        """
         counts = self.offsets[clips + 1] - self.offsets[clips]
-        x = np.zeros((len(clips), int(counts.max()), self.dim), np.float32)
+        whole = counts if most is None else np.minimum(counts, most)
+        x = np.zeros((len(clips), int(whole.max()), self.dim), np.float32)
         for i, clip in enumerate(clips):
-            x[i, : counts[i]] = self.values[self.offsets[clip] : self.offsets[clip + 1]]
+            values = self.values[self.offsets[clip] : self.offsets[clip + 1]]
+            if random is not None and whole[i] < counts[i]:
+                values = values[random.choice(counts[i], whole[i], replace=False)]
+            x[i, : whole[i]] = values[: whole[i]]
+        counts = whole
         return torch.from_numpy(x), torch.arange(x.shape[1]) < torch.from_numpy(counts)[:, None]
 
     def scale(self, clips: NDArray[np.int64]) -> tuple[Tensor, Tensor]:

@@ -34,6 +34,8 @@ class DescentConfig:
     """Numbers of steps to choose from."""
     batch_size: int = 64
     """Clips a step."""
+    tokens: int = 128
+    """Tokens of a clip that a step hears, drawn anew each time; scoring hears all of them."""
     weight_decay: float = 0.01
     """AdamW's decay of the weights."""
     folds: int = 4
@@ -44,8 +46,9 @@ class DescentConfig:
             raise UserError(f"rates: each must be above 0; got {self.rates}.")
         if not self.steps or min(self.steps) < 1:
             raise UserError(f"steps: each must be at least 1; got {self.steps}.")
-        if self.batch_size < 1:
-            raise UserError(f"batch_size: must be at least 1; got {self.batch_size}.")
+        for name in ("batch_size", "tokens"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name}: must be at least 1; got {getattr(self, name)}.")
         if self.weight_decay < 0:
             raise UserError(f"weight_decay: must not be negative; got {self.weight_decay}.")
         if self.folds < 2:
@@ -93,11 +96,13 @@ class Descended:
     @torch.inference_mode()
     def logits(self, bags: Bags, rows: Rows) -> Tensor:
         """`(clips, classes)`."""
+        # Clips of like length together, so that little is padded.
+        order = np.argsort(np.diff(bags.offsets)[rows], kind="stable")
         parts = []
         for start in range(0, len(rows), _BATCH):
-            x, real = bags.batch(rows[start : start + _BATCH])
+            x, real = bags.batch(rows[order[start : start + _BATCH]])
             parts.append(self.probe((x - self.mean) / self.std, real))
-        return torch.cat(parts)
+        return torch.cat(parts)[torch.from_numpy(np.argsort(order))]
 
 
 def descend(
@@ -167,7 +172,7 @@ def _train(
         if len(order) < size:
             order = np.concatenate([order, random.permutation(len(rows))])
         chosen, order = order[:size], order[size:]
-        x, real = bags.batch(rows[chosen])
+        x, real = bags.batch(rows[chosen], config.tokens, random)
         logits = probe((x - mean) / std, real)
         loss = lessons.part(torch.from_numpy(chosen)).loss(logits) + probe.penalty()
         optimiser.zero_grad()
