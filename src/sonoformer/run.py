@@ -35,7 +35,10 @@ from sonoformer.settings import plain, read_yaml, to_yaml
 
 # Options that decide how a run is carried out or how long it lasts, not what a step computes.
 CHANGEABLE = frozenset(
-    {"workers", "checkpoint_minutes", "device", "tensorboard", "progress", "steps", "epochs"}
+    {
+        *("workers", "checkpoint_minutes", "device", "tensorboard", "progress", "steps", "epochs"),
+        "strategy",
+    }
 )
 _PACKAGES = ("numpy", "torch", "lightning", "soundfile", "soxr", "polars")
 _LOCK = ".lock"

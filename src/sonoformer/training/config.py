@@ -130,6 +130,9 @@ class TrainConfig:
     """Optimiser steps averaged into one row of the curves."""
     workers: int = 1
     """Processes that load data; 0 loads in the training process."""
+    strategy: Literal["ddp", "fsdp"] = "ddp"
+    """How processes that torchrun starts share the work. ddp: each holds the whole model; fsdp:
+    each holds a share of its weights and moments, for models too large for one device."""
     compile: bool = False
     """Compile the encoder with torch.compile: a slow start, then faster steps."""
     tensorboard: bool = False
@@ -147,6 +150,8 @@ class TrainConfig:
             _at_least("validate_every", self.validate_every, 1)
         if self.ema is not None and not 0 <= self.ema < 1:
             raise UserError(f"ema: must be at least 0 and below 1; got {self.ema}.")
+        if self.strategy == "fsdp" and (self.ema is not None or self.average_from is not None):
+            raise UserError("strategy: fsdp keeps no averages (ema, average_from); use ddp")
         if self.average_from is None and self.average_to is not None:
             raise UserError("average_to: needs average_from, the first epoch of the average.")
         if self.average_from is not None:

@@ -30,6 +30,7 @@ from sonoformer.training.plan import Plan
 from sonoformer.training.processes import anywhere, from_leader, gathered, leads
 from sonoformer.training.report import Report
 from sonoformer.training.schedules import Schedule, decay_factor, watched
+from sonoformer.training.sharding import whole_state
 from sonoformer.training.validation import Stopped, evaluate
 
 
@@ -216,11 +217,10 @@ class Cycle(pl.Callback):
         if known is not None and sign * value <= sign * known:
             return
         self.best = {"step": self.step, "value": value}
-        if not leads():
-            return
         with self.averaged(module), self.stop.saving():
-            weights = {n: t.detach().cpu() for n, t in module.learner.state_dict().items()}
-            write_checkpoint(self.best_path, {"learner": weights, **self.best})
+            weights = {n: t.cpu() for n, t in whole_state(module.learner).items()}
+            if leads():
+                write_checkpoint(self.best_path, {"learner": weights, **self.best})
 
     @property
     def best_path(self) -> Path:

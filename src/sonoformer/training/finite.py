@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from sonoformer.errors import UserError
 from sonoformer.training.processes import anywhere, gathered, launched
+from sonoformer.training.sharding import total_norm
 
 # Steps between two looks at a device other than the CPU: a look waits for the device to finish.
 INTERVAL = 50
@@ -83,7 +84,7 @@ class Guard:
         """
         self.verify()
         weights = [p.detach() for p in module.parameters()]
-        if weights and not torch.isfinite(torch.nn.utils.get_total_norm(weights)):
+        if weights and not torch.isfinite(total_norm(weights)):
             raise UserError(
                 f"the weights are not finite after step {step}; the last good checkpoint is kept: "
                 "lower lr or set clip, then start again"

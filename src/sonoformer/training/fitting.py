@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import signal
 import warnings
@@ -33,6 +34,7 @@ from sonoformer.training.pace import Watched
 from sonoformer.training.plan import Plan
 from sonoformer.training.processes import from_leader, launched, leads, parted, rank
 from sonoformer.training.report import Report
+from sonoformer.training.sharding import whole_state
 from sonoformer.training.strategies import make_strategy, places
 from sonoformer.training.validation import evaluate
 
@@ -108,7 +110,7 @@ def fit(
             another process that has ended.
         Interrupted: Ctrl-C or SIGTERM; everything is saved.
     """
-    _check_processes(train.order)
+    _check_processes(train.order, config)
     where = resolve_device(device)
     precision = resolve_precision(config.precision, where)
     plan = Plan.of(config, train.order.steps_per_epoch)
@@ -116,7 +118,7 @@ def fit(
     step = from_leader(_position(run, plan, seed, resume) if leads() else 0)
     rate = int(getattr(learner.encoder, "sample_rate", 1))
     report = Report(run, plan, step, rate, config.tensorboard, progress)
-    cycle = Cycle(plan, config, run, report, _shared(validation), seed, precision)
+    cycle = Cycle(plan, config, run, report, _shared(validation, config), seed, precision)
 
     def loader(rank: int, world: int) -> Watched:
         batches = plan.total * plan.accumulate
@@ -132,11 +134,16 @@ def fit(
         return Watched(steps, batches, report.pace, run.problem)
 
     guard = Guard(where.type != "cpu", train.dataset.source.name)
-    module = Module(learner, config, loader, guard, cycle.window)
+    # Weights are shared out in a copy, so that the learner that is given back is whole.
+    trained = copy.deepcopy(learner) if config.strategy == "fsdp" else learner
+    module = Module(trained, config, loader, guard, cycle.window)
     cycle.stop.install()
     try:
-        with _quiet(), _compiled(learner, config.compile):
+        with _quiet(), _compiled(trained, config.compile):
             _train(module, cycle, plan, where, precision, run, resume=step > 0)
+            if trained is not learner:
+                learner.load_state_dict(whole_state(trained))
+                module.learner = learner
             final = _give_back(module, cycle, where)
     finally:
         cycle.stop.restore()
@@ -156,7 +163,7 @@ def _train(
 ) -> None:
     trainer = pl.Trainer(
         accelerator=device.type,
-        strategy=make_strategy(module.learner),
+        strategy=make_strategy(module.learner, module.config.strategy),
         **places(device),
         precision="bf16-mixed" if precision == "bf16" else "32-true",
         max_steps=plan.total,
@@ -219,13 +226,24 @@ def _give_back(module: Module, cycle: Cycle, device: torch.device) -> dict[str, 
     return cycle.report.validation_at(chosen)
 
 
-def _shared(validation: Iterable[Batch] | None) -> Iterable[Batch] | None:
-    """This process's part of the validation; where it has no parts, each process does it all."""
+def _shared(validation: Iterable[Batch] | None, config: TrainConfig) -> Iterable[Batch] | None:
+    """This process's part of the validation; where it has no parts, each process does it all.
+
+    So does each holder of a share of the weights, for they must compute at the same time.
+    """
     share = getattr(validation, "share", None)
-    return validation if share is None else share(rank(), launched())
+    if share is None or launched() == 1 or config.strategy == "fsdp":
+        return validation
+    part: Iterable[Batch] = share(rank(), launched())
+    return part
 
 
-def _check_processes(order: Order) -> None:
+def _check_processes(order: Order, config: TrainConfig) -> None:
+    if config.strategy == "fsdp" and launched() == 1:
+        raise UserError(
+            "strategy: fsdp shares a model out among processes, and this is one; start several by "
+            "torchrun, or leave it away"
+        )
     if order.batch_size % launched():
         raise UserError(
             f"batch_size: {order.batch_size} clips cannot be shared evenly by {launched()} "

@@ -16,6 +16,7 @@ from sonoformer.training.finite import Guard
 from sonoformer.training.journal import Window
 from sonoformer.training.learner import Learner
 from sonoformer.training.optimisers import build_optimiser
+from sonoformer.training.sharding import shard, total_norm
 
 
 class Module(pl.LightningModule):
@@ -40,6 +41,7 @@ class Module(pl.LightningModule):
         super().__init__()
         self.learner, self.config, self._loader = learner, config, loader
         self.guard, self.window = guard, window
+        self._shared_out = False
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss of one batch."""
@@ -56,7 +58,7 @@ class Module(pl.LightningModule):
     ) -> None:
         """Measure the gradient, and shorten it to `clip`; runs before each optimiser step."""
         weights = [p for group in optimizer.param_groups for p in group["params"]]
-        norm = torch.nn.utils.get_total_norm([p.grad for p in weights if p.grad is not None])
+        norm = total_norm([p.grad for p in weights if p.grad is not None])
         self.guard.check(norm)
         self.guard.agree()
         self.window.add({"grad_norm": norm})
@@ -65,6 +67,12 @@ class Module(pl.LightningModule):
             torch.nn.utils.clip_grads_with_norm_(weights, options.clip, norm)
         elif options.clip > 0:
             _clip_each([p.grad for p in weights if p.grad is not None], options.clip)
+
+    def configure_model(self) -> None:
+        """Share the weights out, where that is asked for; called once for each process."""
+        if self.config.strategy == "fsdp" and not self._shared_out:
+            shard(self.learner, self.device_mesh["data_parallel"])  # type: ignore[index]
+            self._shared_out = True
 
     def configure_optimizers(self) -> Optimizer:
         """The optimiser; the learning rate is set by `Cycle` before each step."""
