@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from sonoformer.errors import UserError
+from sonoformer.nn.reduce import all_sum
 
 
 @torch.no_grad()
@@ -28,23 +29,24 @@ def effective_rank(features: Tensor) -> Tensor:
 def spread(features: Tensor, keep: Tensor) -> Tensor:
     """Mean over channels of the standard deviation over all kept tokens of the batch.
 
-    Falls to zero when the features no longer depend on the sound.
+    Falls to zero when the features no longer depend on the sound. The batch is that of all
+    processes, and each is given the same number, by which a run may end.
 
     Args:
         features: `(batch, n, dim)`.
         keep: bool `(batch, n)`.
     """
     weight = keep.unsqueeze(-1).float()
-    count = weight.sum().clamp_min(1)
+    count = all_sum(weight.sum()).clamp_min(1)
     x = features.float()
-    mean = (x * weight).sum((0, 1)) / count
-    variance = ((x - mean).square() * weight).sum((0, 1)) / count
+    mean = all_sum((x * weight).sum((0, 1))) / count
+    variance = all_sum(((x - mean).square() * weight).sum((0, 1))) / count
     return variance.sqrt().mean()
 
 
 @torch.no_grad()
 def entropies(probabilities: Tensor, keep: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Entropy of the mean, and mean of the entropies, in nats.
+    """Entropy of the mean, and mean of the entropies, in nats, over all processes.
 
     Of a healthy teacher the first is near log(prototypes), all of which are used, and the second
     well below it, for each target is a choice.
@@ -55,10 +57,10 @@ def entropies(probabilities: Tensor, keep: Tensor | None = None) -> tuple[Tensor
     """
     p = probabilities.float().flatten(0, -2)
     weight = torch.ones(len(p), device=p.device) if keep is None else keep.flatten().float()
-    weight = (weight / weight.sum().clamp_min(1)).unsqueeze(1)
-    mean = (p * weight).sum(0)
+    weight = (weight / all_sum(weight.sum()).clamp_min(1)).unsqueeze(1)
+    mean = all_sum((p * weight).sum(0))
     each = -(p * p.clamp_min(1e-12).log()).sum(1, keepdim=True)
-    return -(mean * mean.clamp_min(1e-12).log()).sum(), (each * weight).sum()
+    return -(mean * mean.clamp_min(1e-12).log()).sum(), all_sum((each * weight).sum())
 
 
 class CollapseWatch(nn.Module):
