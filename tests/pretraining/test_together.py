@@ -116,6 +116,48 @@ def _steps(folder: Path) -> int:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    "words",
+    [
+        "",
+        "--objective mae",
+        "--objective m2d",
+        "--objective eat",
+        # What is alien in a clip comes from another clip of the same process's share.
+        "--objective asit --asit.corruption.alien.probability 0",
+        "--accumulate 2 --optimiser.clip-by tensor",
+    ],
+)
+def test_every_objective_learns_alike_by_both_strategies(
+    field: Path, tmp_path: Path, words: str
+) -> None:
+    alone = tmp_path / "alone"
+    pretrain(field, alone, "--steps", "6", *words.split())
+    for strategy in ("ddp", "fsdp"):
+        more = ["--steps", "6", "--strategy", strategy, *words.split()]
+        codes, said = pretrain_together(2, field, tmp_path / strategy, *more)
+        assert codes == [0, 0], said
+        for column in ("train/loss", "valid/loss"):
+            two, one = curve(tmp_path / strategy, column), curve(alone, column)
+            np.testing.assert_allclose(two, one, rtol=1e-5)
+
+
+@pytest.mark.slow
+def test_a_run_by_fsdp_is_resumed_by_one_process_and_back(field: Path, tmp_path: Path) -> None:
+    whole, torn = tmp_path / "whole", tmp_path / "torn"
+    words = ["--checkpoint-minutes", "0"]
+    pretrain(field, whole, "--steps", "9", *words, "--schedule.name", "constant")
+    words += ["--schedule.name", "constant"]
+    codes, said = pretrain_together(2, field, torn, "--steps", "3", *words, "--strategy", "fsdp")
+    assert codes == [0, 0], said
+    pretrain(field, torn, "--steps", "6", *words, "--resume")
+    more = ["--steps", "9", *words, "--strategy", "fsdp", "--resume"]
+    codes, said = pretrain_together(2, field, torn, *more)
+    assert codes == [0, 0], said
+    np.testing.assert_allclose(curve(torn), curve(whole), rtol=1e-5)
+
+
+@pytest.mark.slow
 def test_when_a_process_is_killed_the_others_end_and_another_number_resumes(
     field: Path, tmp_path: Path
 ) -> None:

@@ -43,8 +43,10 @@ def curve(folder: Path, column: str) -> np.ndarray:
         return np.array([float(row[column]) for row in csv.DictReader(file) if row[column]])
 
 
-@pytest.mark.parametrize("task", ["single", "multi"])
-def test_two_processes_learn_what_one_does(labels: Path, tmp_path: Path, task: str) -> None:
+@pytest.mark.parametrize(("task", "strategy"), [("single", "fsdp"), ("multi", "ddp")])
+def test_two_processes_learn_what_one_does(
+    labels: Path, tmp_path: Path, task: str, strategy: str
+) -> None:
     tokens = [
         "finetune",
         str(labels),
@@ -59,7 +61,7 @@ def test_two_processes_learn_what_one_does(labels: Path, tmp_path: Path, task: s
     with pytest.raises(SystemExit) as end:
         main([*tokens, "--out", str(tmp_path / "alone")])
     assert not end.value.code
-    words = [*tokens, "--out", str(tmp_path / "both")]
+    words = [*tokens, "--out", str(tmp_path / "both"), "--strategy", strategy]
     codes, said = run_together(2, "sonoformer.cli.main:main", words)
     assert codes == [0, 0], said
     for column in ("train/loss", "valid/loss"):

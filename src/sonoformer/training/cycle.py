@@ -70,6 +70,7 @@ class Cycle(pl.Callback):
         self._told = 0
         self._validated = 0
         self._restored: dict[str, Any] | None = None
+        self._fitted: Module | None = None
         self._saved_at = time.monotonic()
 
     # Lightning's hooks, in the order in which they are called.
@@ -81,8 +82,9 @@ class Cycle(pl.Callback):
             self.ema = Ema(learner, self.config.ema)
         if self.config.average_from is not None:
             self.average = EpochAverage(learner, self.config.average_from, self.config.average_to)
+        self._fitted = _module(pl_module)
         if self._restored is not None:
-            self._take_up(_module(pl_module), self._restored)
+            self._take_up(self._fitted, self._restored)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Finish a step whose validation was interrupted."""
@@ -145,8 +147,11 @@ class Cycle(pl.Callback):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Kept until the weights are on their device."""
-        self._restored = state_dict
+        """Kept until the weights are on their device; where they are shared out, they are now."""
+        if self._fitted is None:
+            self._restored = state_dict
+        else:
+            self._take_up(self._fitted, state_dict)
 
     def _take_up(self, module: Module, state: dict[str, Any]) -> None:
         self.step, self._validated, self.best = state["step"], state["validated"], state["best"]

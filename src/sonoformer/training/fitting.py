@@ -193,6 +193,11 @@ def _train(
                 f"another process of the run has ended at step {cycle.step + 1}; continue from "
                 f"the last checkpoint in {cycle.checkpoints.parent} with --resume"
             ) from error
+        if "DataLoader worker" in str(error) and not cycle.stop:
+            raise UserError(
+                f"a process that loads data was killed at step {cycle.step + 1}, perhaps for want "
+                "of memory; continue from the last checkpoint with --resume, and fewer --workers"
+            ) from error
         # A signal to the whole process group may end the loader's helpers, or another process,
         # before this one, which then fails in one of many ways.
         if not cycle.stop or isinstance(error, UserError):
