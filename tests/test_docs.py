@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -36,20 +38,27 @@ SMALL = {
 
 
 def commands() -> list[tuple[str, str]]:
-    """(page, command) for every line in a code block that begins with `sonoformer`."""
+    """(page, command) for every line of a code block that is `sonoformer ...` or `torchrun ...`."""
     found = []
     for page in PAGES:
         for block in re.findall(r"```\w*\n(.*?)```", page.read_text(encoding="utf-8"), re.S):
             for line in block.splitlines():
                 text = line.strip()
-                if text.startswith("sonoformer "):
+                if text.startswith(("sonoformer ", "torchrun ")):
                     found.append((page.name, text))
     return list(dict.fromkeys(found))
 
 
+def split(command: str) -> tuple[list[str], list[str]]:
+    """What starts the program, and what it is given."""
+    words = shlex.split(command, comments=True)
+    first = words.index("sonoformer") + 1
+    return words[:first], words[first:]
+
+
 @pytest.mark.parametrize(("page", "command"), commands())
 def test_commands_of_the_docs_are_accepted(page: str, command: str) -> None:
-    tokens = shlex.split(command, comments=True)[1:]
+    _, tokens = split(command)
     make_app(tokens).parse_args(tokens, exit_on_error=False, print_error=True)
 
 
@@ -68,6 +77,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
             if folder == "recordings":
                 part = ("train", "train", "test", "train")[number // 3]
                 rows.append(f"{name},tone{number % 3},site{number // 3},{part}")
+    pool = [f"{row.split(',')[0]},{row.split(',')[2]},{n}.5" for n, row in enumerate(rows[1:])]
+    (root / "pool.csv").write_text("\n".join(["path,group,weight", *pool]) + "\n")
     (root / "labels.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
     pretrained_ssast(root / "SSAST-Base-Patch-400.pth", "patch", "tiny", "std02")
     supervised_ast(root / "audioset_10_10_0.4593.pth", 1024, "std02")
@@ -82,16 +93,20 @@ def test_the_commands_of_the_docs_run(world: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.chdir(world)
     monkeypatch.setenv("SONOFORMER_CACHE", str(world / "sets"))
     for page, command in commands():
-        tokens = shlex.split(command, comments=True)[1:]
+        launcher, tokens = split(command)
         if tokens[0] == "demo" or tokens[:2] == ["data", "fetch"] or "--dry-run" in tokens[:1]:
             continue  # these need a network or minutes; tests/cli has them with small data
         if "--recipe" in tokens and tokens[0] == "pretrain":
             tokens += ["--size", "micro"]
-        assert ended(tokens + SMALL.get(tokens[0], [])) in (None, 0), f"{page}: {command}"
+        tokens += SMALL.get(tokens[0], [])
+        assert ended(launcher, tokens) in (None, 0), f"{page}: {command}"
 
 
-def ended(tokens: list[str]) -> object:
+def ended(launcher: list[str], tokens: list[str]) -> object:
     """The exit code of a command."""
+    if launcher[0] == "torchrun":
+        program = [sys.executable, "-m", "torch.distributed.run", *launcher[1:], *tokens]
+        return subprocess.run(program, check=False).returncode
     try:
         main(tokens)
     except SystemExit as end:

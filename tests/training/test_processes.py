@@ -75,7 +75,7 @@ def test_a_killed_loader_is_told_of_and_the_run_goes_on(bench: Bench) -> None:
                     child.kill()
 
     config = TrainConfig(**{**vars(PLAIN), "workers": 1, "steps": 40})
-    with pytest.raises(UserError, match=r"loads data was killed .* --resume"):
+    with pytest.raises(UserError, match=r"loads data has died .* --resume"):
         bench.fit("torn", config, Toy(at=kill))
     bench.fit("torn", config, resume=True)
     bench.fit("whole", config)

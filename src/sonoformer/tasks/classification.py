@@ -188,6 +188,8 @@ class Classifier(Learner):
         self.config, self.adaptation, self.augment = config, adaptation, augment
         self.register_buffer("class_weight", class_weight, persistent=False)
         self.warm_steps = round(adaptation.freeze_epochs * steps_per_epoch)
+        # Blocks that are pooled may leave out the last ones, and the norm after them.
+        self.uneven = bool(self.warm_steps) or bool(config.layers) or config.head == "weighted"
 
     class_weight: Tensor | None
 

@@ -195,8 +195,9 @@ def _train(
             ) from error
         if "DataLoader worker" in str(error) and not cycle.stop:
             raise UserError(
-                f"a process that loads data was killed at step {cycle.step + 1}, perhaps for want "
-                "of memory; continue from the last checkpoint with --resume, and fewer --workers"
+                f"a process that loads data has died at step {cycle.step + 1}, killed perhaps for "
+                "want of memory; continue from the last checkpoint with --resume, and fewer "
+                "--workers"
             ) from error
         # A signal to the whole process group may end the loader's helpers, or another process,
         # before this one, which then fails in one of many ways.

@@ -28,10 +28,13 @@ class Learner(nn.Module):
         encoder: the encoder being trained.
         noise: uniform random numbers a clip that the loss needs, given as `Batch.noise`; all
             randomness of a loss except dropout comes from there, so that a resumed run repeats it.
+        uneven: whether there are steps in which a weight that trains gets no gradient; where
+            several processes train, looking for such weights takes a walk through the graph.
     """
 
     encoder: nn.Module
     noise: int = 0
+    uneven: bool = False
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """The scalar to minimise, and detached scalars for the curves."""

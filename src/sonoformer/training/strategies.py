@@ -13,17 +13,12 @@ from sonoformer.training.processes import launched, local
 
 def make_strategy(learner: Learner, name: str) -> Strategy | str:
     """`ddp`: every process holds the whole model, and gradients are averaged; `fsdp`: see
-    `sharding`; `auto` for one process.
-
-    A learner that freezes or frees weights as it goes has steps in which some get no gradient;
-    looking for them costs a walk through the graph, so others are spared it.
-    """
+    `sharding`; `auto` for one process."""
     if launched() == 1:
         return "auto"
     if name == "fsdp":
         return ModelParallelStrategy(launched(), 1, save_distributed_checkpoint=False)
-    changes = type(learner).start_step is not Learner.start_step
-    return DDPStrategy(gradient_as_bucket_view=True, find_unused_parameters=changes)
+    return DDPStrategy(gradient_as_bucket_view=True, find_unused_parameters=learner.uneven)
 
 
 def places(device: Any) -> dict[str, Any]:
