@@ -17,7 +17,6 @@ pytestmark = pytest.mark.slow
 OPTIONS = [
     "--size", "micro", "--batch-size", "8", "--precision", "fp32", "--workers", "0",
     "--log-every", "1", "--device", "cpu", "--resamples", "100", "--seconds", "1",
-    "--freeze-epochs", "1",
 ]  # fmt: skip
 
 
@@ -43,9 +42,17 @@ def curve(folder: Path, column: str) -> np.ndarray:
         return np.array([float(row[column]) for row in csv.DictReader(file) if row[column]])
 
 
-@pytest.mark.parametrize(("task", "strategy"), [("single", "fsdp"), ("multi", "ddp")])
+@pytest.mark.parametrize(
+    ("task", "strategy", "words"),
+    [
+        ("single", "fsdp", "--freeze-epochs 1"),
+        ("multi", "ddp", "--freeze-epochs 1"),
+        ("single", "ddp", "--weights partial --blocks 1"),
+        ("single", "ddp", "--head weighted"),
+    ],
+)
 def test_two_processes_learn_what_one_does(
-    labels: Path, tmp_path: Path, task: str, strategy: str
+    labels: Path, tmp_path: Path, task: str, strategy: str, words: str
 ) -> None:
     tokens = [
         "finetune",
@@ -58,11 +65,12 @@ def test_two_processes_learn_what_one_does(
         "--protocol",
         "split",
     ]
+    tokens += words.split()
     with pytest.raises(SystemExit) as end:
         main([*tokens, "--out", str(tmp_path / "alone")])
     assert not end.value.code
-    words = [*tokens, "--out", str(tmp_path / "both"), "--strategy", strategy]
-    codes, said = run_together(2, "sonoformer.cli.main:main", words)
+    tokens += ["--out", str(tmp_path / "both"), "--strategy", strategy]
+    codes, said = run_together(2, "sonoformer.cli.main:main", tokens)
     assert codes == [0, 0], said
     for column in ("train/loss", "valid/loss"):
         one, two = (curve(tmp_path / name, column) for name in ("alone", "both"))

@@ -72,7 +72,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         make_app(tokens)(tokens)
     except UserError as error:
         speaker = "sonoformer" if leads() else f"sonoformer (process {rank()})"
-        print(f"{speaker}: {error}", file=sys.stderr)
+        # All stop together when they are asked to, and one of them says so.
+        if leads() or error.exit_code < 128:
+            print(f"{speaker}: {error}", file=sys.stderr)
         raise SystemExit(error.exit_code) from None
     except KeyboardInterrupt:
         print("sonoformer: interrupted", file=sys.stderr)

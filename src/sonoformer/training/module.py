@@ -69,7 +69,9 @@ class Module(pl.LightningModule):
             _clip_each([p.grad for p in weights if p.grad is not None], options.clip)
 
     def configure_model(self) -> None:
-        """Share the weights out, where that is asked for; called once for each process."""
+        """Share the weights out, where that is asked for."""
+        # Before processes take note of what they have to exchange, what never trains is frozen.
+        self.learner.parameter_groups(self.config.optimiser.lr)
         if self.config.strategy == "fsdp" and not self._shared_out:
             shard(self.learner, self.device_mesh["data_parallel"])  # type: ignore[index]
             self._shared_out = True
