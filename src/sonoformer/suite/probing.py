@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sonoformer.evaluation.attentive import AttentiveProbe
 from sonoformer.evaluation.descent import TokenProbe, descend
+from sonoformer.evaluation.inner import Matrix
 from sonoformer.evaluation.linear import fit_probe
 from sonoformer.evaluation.neighbours import fit_neighbours
 from sonoformer.evaluation.prototypical import PrototypicalProbe
@@ -24,46 +27,33 @@ ProbeTurn = Callable[[Listener, Lesson, Turn, int], Scores]
 
 def linear(listener: Listener, lesson: Lesson, turn: Turn, seed: int) -> Scores:
     """A linear classifier of pooled tokens."""
-    features = listener.pooled
-    found = fit_probe(
-        features[turn.train],
-        lesson.targets[turn.train],
-        single=True,
-        weight=lesson.weight(turn),
-        groups=lesson.inner(turn),
-        config=listener.config.linear,
-        seed=seed,
-    )
-    return found.probabilities(features[turn.test])
+    fit = partial(fit_probe, single=True, config=listener.config.linear)
+    return _on_features(fit, listener.pooled, lesson, turn, seed)
 
 
 def weighted(listener: Listener, lesson: Lesson, turn: Turn, seed: int) -> Scores:
     """A linear classifier of a learned mean of all blocks."""
-    features = listener.layers
-    found = fit_weighted(
-        features[turn.train],
-        lesson.targets[turn.train],
-        single=True,
-        weight=lesson.weight(turn),
-        groups=lesson.inner(turn),
-        config=listener.config.weighted,
-        seed=seed,
-    )
-    return found.probabilities(features[turn.test])
+    fit = partial(fit_weighted, single=True, config=listener.config.weighted)
+    return _on_features(fit, listener.layers, lesson, turn, seed)
 
 
 def knn(listener: Listener, lesson: Lesson, turn: Turn, seed: int) -> Scores:
     """Nearest neighbours among the pooled tokens."""
-    features = listener.pooled
-    found = fit_neighbours(
+    fit = partial(fit_neighbours, config=listener.config.knn)
+    return _on_features(fit, listener.pooled, lesson, turn, seed)
+
+
+def _on_features(
+    fit: Callable[..., Any], features: Matrix, lesson: Lesson, turn: Turn, seed: int
+) -> Scores:
+    found = fit(
         features[turn.train],
         lesson.targets[turn.train],
         weight=lesson.weight(turn),
         groups=lesson.inner(turn),
-        config=listener.config.knn,
         seed=seed,
     )
-    return found.probabilities(features[turn.test])
+    return np.asarray(found.probabilities(features[turn.test]))
 
 
 def attentive(listener: Listener, lesson: Lesson, turn: Turn, seed: int) -> Scores:
