@@ -8,6 +8,9 @@ suite's fixed protocol with a frozen linear probe. Cells are done in order of pr
 objectives with the first seed, then with the next. Another row, `random`, is the same network as it
 begins.
 
+--quick tries the whole road on sound of its own within a minute. --check exits 1 while cells of the
+grid are missing.
+
 Work lies in --out; a pretraining that the time cuts off is continued by the next call, and finished
 rows stand in --rows, which is committed. At the end the table and the missing cells are printed.
 """
@@ -22,12 +25,16 @@ import signal
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections import defaultdict
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+import numpy as np
+
 from objectives import SECONDS, flops, learner_of, noise
+from sonoformer.audio import write as write_sound
 from sonoformer.data.catalogue.catalogue import fetch
 from sonoformer.pretraining import OBJECTIVES
 
@@ -125,6 +132,7 @@ def cell(
         # A step at a rate of nothing leaves the network as it begins.
         words += ["--optimiser.lr", "1e-12"] if random else []
         words += ["--resume"] if folder.exists() else []
+        words += ["--weights", "equal", "--size", "micro"] if options.quick else []
         if not run(words, end):
             return []
     suite = options.out / "suite" / name
@@ -151,6 +159,25 @@ def _figures(table: dict[str, list[dict[str, object]]]) -> list[tuple]:
             cells = (math.nan if n is None else round(float(str(n)), 4) for n in numbers)
             found.append((row["task"], row["metric"], *cells))
     return found
+
+
+def quick(folder: Path, options: argparse.Namespace) -> None:
+    """Tones of two kinds to hear and to tell apart, and a budget of some seconds."""
+    generator = np.random.default_rng(0)
+    time_axis = np.arange(16000) / 16000
+    lines = ["path,label,fold"]
+    for number in range(16):
+        kind = number % 2
+        tone = np.sin(2 * np.pi * (300 + 900 * kind) * time_axis * (1 + 0.1 * generator.random()))
+        path = folder / "pool" / f"{number}.wav"
+        write_sound(path, (0.2 * tone + 0.01 * generator.normal(size=16000)).astype("f4"), 16000)
+        lines.append(f"pool/{number}.wav,{'high' if kind else 'low'},{1 + number // 8}")
+    table = folder / "tones.csv"
+    table.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    options.pool, options.out, options.cache = folder / "pool", folder / "out", folder / "cache"
+    options.rows, options.pflop, options.seeds = folder / "rows.csv", 2e-4, [0]
+    options.objectives = ["mspm", "mae"]
+    options.suite = ["--tasks", str(table), "--protocol", "folds", "--no-floor"]
 
 
 def grid(options: argparse.Namespace) -> list[Cell]:
@@ -186,7 +213,8 @@ def table(rows: list[Row], pflop: float) -> str:
         lines.append(f"| {head} | {' | '.join(cells)} | {gain} |")
     for label in ("floor", "chance"):
         found = [next(getattr(r, label) for r in rows if r.task == task) for task in tasks]
-        lines.append(f"| {label} | | | | {' | '.join(f'{v:.3f}' for v in found)} | |")
+        shown = ("" if math.isnan(v) else f"{v:.3f}" for v in found)
+        lines.append(f"| {label} | | | | {' | '.join(shown)} | |")
     return "\n".join(lines)
 
 
@@ -211,9 +239,20 @@ def main() -> int:
     parser.add_argument("--data", type=Path, help="folder of further sets for the suite")
     parser.add_argument("--rows", type=Path, default=ROWS)
     parser.add_argument("--table", action="store_true", help="only print what is there")
+    parser.add_argument("--quick", action="store_true", help="try the road on tones of its own")
+    parser.add_argument("--check", action="store_true", help="exit 1 while cells are missing")
     parser.add_argument("suite", nargs="*", help="after --: further options of the suite")
     options = parser.parse_args()
     options.cache = options.cache or options.out / "cache"
+    with tempfile.TemporaryDirectory() as scratch:
+        if options.quick:
+            quick(Path(scratch), options)
+        missing = work(options)
+    return 1 if options.check and missing else 0
+
+
+def work(options: argparse.Namespace) -> list[Cell]:
+    """Do as many cells as there is time for, and print; the cells that are missing."""
     end = time.monotonic() + 3600 * options.hours
     rows = read(options.rows)
     cells = grid(options)
@@ -226,9 +265,10 @@ def main() -> int:
                 rows += cell(*one, options, pool, end)
                 write(options.rows, rows)
     print(table(rows, options.pflop) if rows else "no rows yet")
-    missing = [f"{one[0]} seed {one[1]}" for one in cells if not done(rows, one, options.pflop)]
-    print(f"\nmissing: {', '.join(missing) or 'nothing'}")
-    return 0
+    missing = [one for one in cells if not done(rows, one, options.pflop)]
+    names = ", ".join(f"{name} seed {seed}" for name, seed in missing)
+    print(f"\nmissing: {names or 'nothing'}")
+    return missing
 
 
 if __name__ == "__main__":
