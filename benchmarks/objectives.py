@@ -51,6 +51,7 @@ from sonoformer.data.views import Subset
 from sonoformer.encoders import AstEncoder, ast_config
 from sonoformer.pretraining import OBJECTIVES, Objective
 from sonoformer.run import Run, environment
+from sonoformer.settings import build
 from sonoformer.training import TrainConfig, TrainData, fit
 from sonoformer.training.config import OptimiserConfig
 from sonoformer.training.optimisers import build_optimiser
@@ -68,18 +69,21 @@ GPU_WAIT = 0.03
 # One step -----------------------------------------------------------------------------------------
 
 
-def learner_of(name: str, size: str, device: str) -> Objective:
+def learner_of(
+    name: str, size: str, device: str, options: dict[str, Any] | None = None, samples: int = SAMPLES
+) -> Objective:
     torch.manual_seed(0)
     config, kind = OBJECTIVES[name]
-    learner: Objective = kind(AstEncoder(ast_config(size)), config(), SAMPLES)
+    chosen = build(config, options or {}, name)
+    learner: Objective = kind(AstEncoder(ast_config(size)), chosen, samples)
     learner.begin()
     return learner.train().to(device)
 
 
-def noise(learner: Objective, clips: int, device: str) -> Batch:
+def noise(learner: Objective, clips: int, device: str, samples: int = SAMPLES) -> Batch:
     generator = torch.Generator().manual_seed(0)
-    wave = 0.1 * torch.randn(clips, SAMPLES, generator=generator)
-    lengths, uniform = torch.full((clips,), SAMPLES), torch.rand(clips, learner.noise)
+    wave = 0.1 * torch.randn(clips, samples, generator=generator)
+    lengths, uniform = torch.full((clips,), samples), torch.rand(clips, learner.noise)
     return Batch(wave, lengths, torch.arange(clips), noise=uniform).to(device)
 
 

@@ -30,7 +30,9 @@ def study() -> ModuleType:
 
 def row(study: ModuleType, objective: str, seed: int, value: float, task: str = "drums") -> object:
     spent = (0.0, 0, 0, 0.0) if objective == "random" else (0.5, 100, 1600, 12.5)
-    return study.Row(objective, seed, *spent, task, "accuracy", value, 0.1, math.nan, 0.4, 0.1)
+    return study.Row(
+        objective, seed, "micro", *spent, task, "accuracy", value, 0.1, math.nan, 0.4, 0.1
+    )
 
 
 def test_rows_come_back(study: ModuleType, tmp_path: Path) -> None:
@@ -51,9 +53,12 @@ def test_every_objective_comes_before_the_next_seed(study: ModuleType) -> None:
         ("mspm", 3), ("mae", 3), ("random", 3), ("mspm", 4), ("mae", 4), ("random", 4)
     ]  # fmt: skip
     rows = [row(study, "mspm", 3, 0.5), row(study, "random", 3, 0.4)]
-    assert study.done(rows, ("mspm", 3), 0.5)
-    assert not study.done(rows, ("mspm", 3), 1.0)  # another budget is another cell
-    assert study.done(rows, ("random", 3), 1.0)
+    assert study.done(study.of(rows, "micro", 0.5), ("mspm", 3))
+    assert not study.done(
+        study.of(rows, "micro", 1.0), ("mspm", 3)
+    )  # another budget is another cell
+    assert study.done(study.of(rows, "micro", 1.0), ("random", 3))
+    assert not study.of(rows, "tiny", 0.5)
 
 
 def test_the_table_sets_objectives_beside_the_random_network(study: ModuleType) -> None:
@@ -64,7 +69,7 @@ def test_the_table_sets_objectives_beside_the_random_network(study: ModuleType) 
         row(study, "random", 0, 0.2, "tones"),
         row(study, "mspm", 0, 0.3, "tones"),
     ]
-    lines = study.table(rows, 0.5).splitlines()
+    lines = study.table(rows).splitlines()
     assert lines[0] == ("| objective | seeds | clips | minutes | drums | tones | mean gain |")
     assert lines[2] == "| mspm | 2 | 1,600 | 12 | 0.600 (0.550-0.650) | 0.300 | +35.0 % |"
     assert lines[3].startswith("| random | 1 | 0 | 0 | 0.500 | 0.200 | +0.0 % |")
@@ -72,6 +77,6 @@ def test_the_table_sets_objectives_beside_the_random_network(study: ModuleType) 
 
 
 def test_work_is_the_same_whatever_the_objective(study: ModuleType) -> None:
-    few, many = (study.steps_for(name, 0.001) for name in ("mspm", "mae"))
+    few, many = (study.steps_for(name, "micro", 0.001) for name in ("mspm", "mae"))
     assert few >= 1
     assert many > 2 * few
