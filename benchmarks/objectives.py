@@ -74,7 +74,7 @@ def learner_of(
 ) -> Objective:
     torch.manual_seed(0)
     config, kind = OBJECTIVES[name]
-    chosen = build(config, options or {}, name)
+    chosen: Any = build(config, options or {}, name)
     learner: Objective = kind(AstEncoder(ast_config(size)), chosen, samples)
     learner.begin()
     return learner.train().to(device)

@@ -154,13 +154,24 @@ def test_phones_by_frame(suite: Suite, encoder: AstEncoder, tmp_path: Path) -> N
 
 def test_finetuning_stands_beside(suite: Suite, encoder: AstEncoder, tmp_path: Path) -> None:
     config = replace(QUICK, probes=(), floor=False, finetune=True, finetune_epochs=0.5, seconds=0.4)
-    (row,) = suite(config, [encoder])
-    assert not row.problem
-    assert row.probe == "finetune"
-    assert row.tested == 18
-    runs = list((tmp_path / "out/finetune").rglob("run.json"))
-    assert len(runs) == 1
-    config_text = (runs[0].parent / "config.yaml").read_text()
+    config = replace(config, finetune_rates=(2e-4,), random=True)
+    rows = suite(config, [encoder])
+    assert [(row.weights, row.probe) for row in rows] == [
+        ("pretrained", "finetune 0.0002"),
+        ("random", "finetune 0.0002"),
+    ]
+    assert not any(row.problem for row in rows)
+    assert all(row.tested == 18 for row in rows)
+    runs = {run.parent for run in (tmp_path / "out/finetune").rglob("run.json")}
+    assert len(runs) == 2
+    config_text, random_text = (
+        next(run for run in runs if f"{weights}--finetune_0.0002" in str(run))
+        .joinpath("config.yaml")
+        .read_text(encoding="utf-8")
+        for weights in ("pretrained", "random")
+    )
+    assert "lr: 0.0002" in config_text
+    assert "layer_decay: 1.0" in random_text
     assert "sampling: balanced" in config_text
     assert "layer_decay: 0.85" in config_text
 

@@ -59,6 +59,9 @@ class SuiteConfig:
     """Also fine-tune each encoder on each task with a small recipe (minutes a task)."""
     finetune_epochs: float = 12.0
     """finetune: passes over the training clips."""
+    finetune_rates: Annotated[tuple[float, ...], Parameter(**_MANY)] = (5e-4,)
+    """finetune: learning rates, each a column of its own. Pretrained weights have lower rates for
+    earlier blocks, random ones the same for all."""
     queries: int = 4
     """attentive: learned queries."""
     prototypes: int = 10
@@ -90,5 +93,7 @@ class SuiteConfig:
             raise UserError(f"frame_stride: must be at least 1; got {self.frame_stride}.")
         if self.finetune_epochs <= 0:
             raise UserError(f"finetune_epochs: must be above 0; got {self.finetune_epochs}.")
+        if not self.finetune_rates or min(self.finetune_rates) <= 0:
+            raise UserError(f"finetune_rates: must be above 0; got {self.finetune_rates}.")
         if self.resamples < 100:
             raise UserError(f"resamples: must be at least 100; got {self.resamples}.")

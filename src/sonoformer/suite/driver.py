@@ -165,8 +165,9 @@ class _Work:
             if self.config.finetune:
                 if task.framewise:
                     self.skip(f"{task.name}: a class every 10 ms cannot be fine-tuned here")
-                else:
-                    self.row(opened, one, "finetune", floor)
+                    continue
+                for rate in self.config.finetune_rates:
+                    self.row(opened, one, f"finetune {rate:g}", floor)
 
     def floors(self, opened: Opened) -> float | None:
         """Measure the task's floor; the first of several is the one that stands in other rows."""
@@ -213,7 +214,8 @@ class _Work:
         options = replace(
             self.config, tasks=(), probes=("linear",), floor=True, random=False, finetune=False
         )
-        if row.probe != "finetune":
+        options = replace(options, finetune_rates=(5e-4,))  # a row's own is in its name
+        if not row.probe.startswith("finetune"):
             options = replace(options, finetune_epochs=12.0)
         text = repr((identity, opened.data, row.name, self.seed, to_yaml(options)))
         row = replace(row, key=hashlib.blake2b(text.encode(), digest_size=12).hexdigest())
@@ -282,8 +284,8 @@ class _Work:
     def _answers(self, opened: Opened, one: Judged, probe: str, name: str) -> Answer:
         encoder: Any = one.encoder
         lesson = opened.lesson(encoder.sample_rate)
-        if probe == "finetune":
-            return self._finetuned(one, lesson, name)
+        if probe.startswith("finetune"):
+            return self._finetuned(one, lesson, name, float(probe.split()[1]))
         if opened.task.framewise:
             encoder = dense(encoder, self.config.frame_stride)
         listener = Listener(
@@ -304,11 +306,13 @@ class _Work:
         judge = PROBES[probe]  # type: ignore[index]
         return lambda turn, seed: lesson.answers(turn, judge(listener, lesson, turn, seed))
 
-    def _finetuned(self, one: Judged, lesson: Lesson, name: str) -> Answer:
+    def _finetuned(self, one: Judged, lesson: Lesson, name: str, rate: float) -> Answer:
         # Imports the training engine, which frozen encoders do without.
-        from sonoformer.suite.finetuning import finetune_turn
+        from sonoformer.suite.finetuning import finetune_turn, recipe
 
-        rate = lesson.clips.source.sample_rate
+        options = recipe(
+            self.config, lesson.task.metric, rate, pretrained=one.weights == "pretrained"
+        )
 
         def answer(turn: Turn, seed: int) -> Answers:
             place = f"{turn.name}-seed-{seed}".replace("/", "_").replace(" ", "-")
@@ -316,11 +320,11 @@ class _Work:
                 one.encoder,
                 lesson,
                 turn,
-                self.config,
+                options,
                 self.run.folder / "finetune" / name / place,
                 seed=seed,
                 device=self.device,
-                cache=self.cache / f"packed-{rate}",
+                cache=self.cache / f"packed-{lesson.clips.source.sample_rate}",
             )
 
         return answer

@@ -1,7 +1,7 @@
 """The fine-tuning column: the whole encoder trained on each task with one small recipe.
 
-The recipe is `small` (mixing, masks, label smoothing, lower rates for earlier blocks, AdamW at
-5e-4, batches of 16) with the number of epochs given; nothing is chosen on test clips.
+The recipe is `small` (mixing, masks, label smoothing, AdamW, batches of 16; lower rates for earlier
+blocks of pretrained encoders) with the rate and epochs given; nothing is chosen on test clips.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ from sonoformer.tasks.config import FinetuneConfig
 from sonoformer.tasks.finetune import finetune
 
 
-def recipe(config: SuiteConfig, balanced: bool) -> FinetuneConfig:
-    """The options of each fine-tuning."""
+def recipe(config: SuiteConfig, metric: str, rate: float, *, pretrained: bool) -> FinetuneConfig:
+    """The options of each fine-tuning at a learning rate, for a task judged by `metric`."""
+    train = {"epochs": config.finetune_epochs, "workers": 0, "optimiser": {"lr": rate}}
     mapping, source = recipes.load("small", None)
     mapping = merged(
         mapping,
@@ -36,8 +37,10 @@ def recipe(config: SuiteConfig, balanced: bool) -> FinetuneConfig:
             "seconds": config.seconds,
             "level": config.level,
             "resamples": config.resamples,
-            "sampling": "balanced" if balanced else "uniform",
-            "train": {"epochs": config.finetune_epochs, "workers": 0},
+            "sampling": "balanced" if metric == "balanced_accuracy" else "uniform",
+            "train": train,
+            # Random weights have nothing to keep in their earlier blocks.
+            "adaptation": {} if pretrained else {"layer_decay": 1.0},
         },
     )
     return build(FinetuneConfig, merged(plain(FinetuneConfig()), mapping), source)
@@ -47,7 +50,7 @@ def finetune_turn(
     encoder: nn.Module,
     lesson: Lesson,
     turn: Turn,
-    config: SuiteConfig,
+    options: FinetuneConfig,
     folder: Path,
     *,
     seed: int,
@@ -59,7 +62,7 @@ def finetune_turn(
     Args:
         encoder: what training starts from; it is left as it is.
         lesson, turn: the task.
-        config: the options.
+        options: of `recipe`.
         folder: a run of its own; an interrupted one is continued.
         seed: of weights, order and augmentation.
         device: where to train.
@@ -72,7 +75,6 @@ def finetune_turn(
     table = manifest.table.with_columns(
         split=pl.Series(part.tolist(), dtype=pl.String), fold=pl.lit(None, pl.String)
     )
-    options = recipe(config, lesson.task.metric == "balanced_accuracy")
     again = Run.exists(folder)
     with Run.start(folder, "finetune", options, seed, resume=again) as run:
         run.echo = None
