@@ -58,6 +58,16 @@ def test_by_the_authors_rule_a_table_of_the_new_size_is_learned(
     assert make_encoder(encoder, config(**options), 0).config.table == (2, 8)
 
 
+def test_clips_past_the_tables_end_get_cells_to_learn_in(encoder: AstEncoder, config: Make) -> None:
+    assert make_encoder(encoder, config(seconds=0.5), 0).config.table == (2, 8)
+    made = make_encoder(encoder, config(seconds=2.0), 0)
+    assert made.config.table == (2, (198 - 8) // 8 + 1)
+    wave = torch.randn(2, 16000) * 0.1
+    with torch.no_grad():
+        torch.testing.assert_close(made.eval()(wave).x, encoder.eval()(wave).x)
+    assert make_encoder(made, config(seconds=0.5), 0).config.table == made.config.table
+
+
 def test_what_would_not_be_heard_is_refused(encoder: AstEncoder, config: Make) -> None:
     with pytest.raises(UserError, match=r"seconds, fixed_frames: 1 s are 98 frames"):
         make_encoder(encoder, config(fixed_frames=40), 0)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
-from sonoformer.encoders.ast import AstEncoder, Positions
+from sonoformer.encoders.ast import AstEncoder
 from sonoformer.errors import UserError
 from sonoformer.nn.positions import by_reference, resampled
 
@@ -41,7 +41,7 @@ def with_table(
     encoder: AstEncoder,
     grid: tuple[int, int],
     stride: tuple[int, int] | None = None,
-    rule: Positions = "seconds",
+    rule: Literal["seconds", "reference", "same"] = "seconds",
 ) -> AstEncoder:
     """A new encoder whose learned table of positions has a cell for each token of `grid`.
 
@@ -55,7 +55,8 @@ def with_table(
             the encoder's if absent.
         rule: how the new cells begin. seconds: with the position of their own Hz and seconds, or
             along an axis longer than the old table's with the old table stretched; reference: with
-            what the authors' program makes of the old table (see `nn.positions`).
+            what the authors' program makes of the old table (see `nn.positions`); same: with what
+            the encoder reads at that grid today, so that nothing changes before training.
     """
     config = encoder.config
     stride = config.stride if stride is None else stride
@@ -63,6 +64,8 @@ def with_table(
     table = old[0, config.prefix :].T.reshape(config.dim, *config.table)
     if rule == "reference":
         cells = by_reference(table, grid)
+    elif rule == "same":
+        cells = with_config(encoder, stride=stride).position_table(grid).detach()
     else:
         cells = resampled(table, grid, stride, config.table_stride).flatten(1).T
     made = AstEncoder(replace(config, stride=stride, table=grid, table_stride=stride))

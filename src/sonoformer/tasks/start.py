@@ -25,6 +25,7 @@ from sonoformer.encoders import (
 )
 from sonoformer.errors import UserError
 from sonoformer.nn.patches import grid_of
+from sonoformer.nn.positions import covers
 from sonoformer.spectral import PRESETS, FbankConfig, RunningStatistics
 from sonoformer.spectral.fixed import refuse_unheard
 from sonoformer.tasks.clips import Clips
@@ -104,8 +105,18 @@ def _chosen(option: Any, own: Any) -> Any:
 
 
 def _own_table(encoder: AstEncoder, config: FinetuneConfig) -> AstEncoder:
-    """With the authors' rule the table that is learned has the size of the new clips."""
+    """A table with a cell for each place of the new clips, where the encoder's own is too short.
+
+    With the authors' rule it always has the size of the new clips.
+    """
     shape, front = encoder.config, encoder.config.front
+    if shape.positions == "seconds":
+        frames = encoder.front_end.frames(round(config.seconds * encoder.sample_rate))
+        freq, time = grid_of(front.n_mels, frames, shape.patch, shape.stride)
+        if covers(shape.table[1], shape.table_stride[1], time, shape.stride[1]):
+            return encoder
+        # Tokens past the table's end would share one position, and none could be learned there.
+        return with_table(encoder, (freq, time), rule="same")
     if config.positions != "reference" or front.fixed_frames is None:
         return encoder
     grid = grid_of(front.n_mels, front.fixed_frames, shape.patch, shape.stride)
