@@ -260,6 +260,60 @@ def _spread(values: list[float]) -> str:
     return mean if len(values) < 2 else f"{mean} ({min(values):.3f}-{max(values):.3f})"
 
 
+# The picture --------------------------------------------------------------------------------------
+
+
+def picture(rows: list[Row], out: Path, path: Path) -> None:
+    """Left: scores by task, a dot for each objective; right: each objective's training loss."""
+    from matplotlib.figure import Figure
+
+    names = [name for name in [*OBJECTIVES, "random"] if any(r.objective == name for r in rows)]
+    tasks = sorted({r.task for r in rows})
+    figure = Figure(figsize=(11, 0.5 * len(tasks) + 2), layout="constrained")
+    left, right = figure.subfigures(1, 2, width_ratios=[3, 2])
+    axes = left.subplots()
+    for place, name in enumerate(names):
+        values = [
+            statistics.mean(
+                [r.value for r in rows if (r.objective, r.task) == (name, task)] or [math.nan]
+            )
+            for task in tasks
+        ]
+        offset = 0.08 * (place - (len(names) - 1) / 2)
+        style = {"marker": "x", "color": "black"} if name == "random" else {"marker": "o"}
+        axes.plot(
+            values, [y + offset for y in range(len(tasks))], linestyle="", label=name, **style
+        )
+    for height, task in enumerate(tasks):
+        floor = next(r.floor for r in rows if r.task == task)
+        axes.plot([floor, floor], [height - 0.35, height + 0.35], color="grey", linewidth=1)
+    axes.set_yticks(range(len(tasks)), tasks)
+    axes.set_xlabel("score of a linear probe (grey: the floor)")
+    axes.invert_yaxis()
+    axes.legend(fontsize=7)
+    panels = [name for name in names if name != "random"]
+    grid = right.subplots(-(-len(panels) // 2), 2, squeeze=False).flatten()
+    for axes, name in zip(grid, panels, strict=False):
+        for folder in sorted(out.glob(f"*-{name}-[0-9]-*")):
+            steps, losses = _curve(folder / "metrics.csv")
+            axes.plot(steps, losses)
+        axes.set_title(name, fontsize=8)
+        axes.tick_params(labelsize=6)
+    for axes in grid[len(panels) :]:
+        axes.set_axis_off()
+    right.suptitle("training loss over steps", fontsize=9)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
+
+
+def _curve(path: Path) -> tuple[list[int], list[float]]:
+    if not path.is_file():
+        return [], []
+    with path.open(newline="", encoding="utf-8") as file:
+        lines = [line for line in csv.DictReader(file) if line.get("train/loss")]
+    return [int(line["step"]) for line in lines], [float(line["train/loss"]) for line in lines]
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--hours", type=float, default=1.0, help="time for this call")
@@ -274,6 +328,7 @@ def main() -> int:
     parser.add_argument("--cache", type=Path, help="packed sound; OUT/cache by default")
     parser.add_argument("--data", type=Path, help="folder of further sets for the suite")
     parser.add_argument("--rows", type=Path, default=ROWS)
+    parser.add_argument("--plot", type=Path, help="also draw scores and curves, a PNG")
     parser.add_argument("--table", action="store_true", help="only print what is there")
     parser.add_argument("--quick", action="store_true", help="try the road on tones of its own")
     parser.add_argument("--check", action="store_true", help="exit 1 while cells are missing")
@@ -302,6 +357,8 @@ def work(options: argparse.Namespace) -> list[Cell]:
                 write(options.rows, rows)
     rows = of(rows, options.size, options.pflop)
     print(table(rows) if rows else "no rows yet")
+    if rows and options.plot:
+        picture(rows, options.out, options.plot)
     missing = [one for one in cells if not done(rows, one)]
     names = ", ".join(f"{name} seed {seed}" for name, seed in missing)
     print(f"\nmissing: {names or 'nothing'}")
