@@ -270,7 +270,8 @@ def picture(rows: list[Row], out: Path, path: Path) -> None:
     names = [name for name in [*OBJECTIVES, "random"] if any(r.objective == name for r in rows)]
     tasks = sorted({r.task for r in rows})
     figure = Figure(figsize=(11, 0.5 * len(tasks) + 2), layout="constrained")
-    left, right = figure.subfigures(1, 2, width_ratios=[3, 2])
+    halves: Any = figure.subfigures(1, 2, width_ratios=[3, 2])
+    left, right = halves
     axes = left.subplots()
     for place, name in enumerate(names):
         values = [

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -27,6 +29,7 @@ from sonoformer.nn.teacher import MomentumConfig
 from sonoformer.nn.tokens import Patches
 from sonoformer.pretraining.eat import Eat, EatConfig
 from sonoformer.pretraining.objective import columns
+from sonoformer.training.fitting import compiled_encoders
 
 QUICK = MomentumConfig(0.9, 0.99, "linear")
 SLOW = MomentumConfig(0.99, 0.999, "linear")
@@ -221,6 +224,24 @@ def test_either_encoder_can_be_kept() -> None:
     assert taught.kept() is taught.teacher.model
     own = {"watch.average"} | {f"decoder.{name}" for name in taught.decoder.state_dict()}
     assert taught.own_state().keys() == own
+
+
+def test_the_teacher_is_compiled_with_the_student(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[int] = []
+
+    def compile_(function: Callable[..., Any]) -> Callable[..., Any]:
+        def compiled(*words: Any, **options: Any) -> Any:
+            calls.append(id(function.__self__))  # type: ignore[attr-defined]
+            return function(*words, **options)
+
+        return compiled
+
+    monkeypatch.setattr(torch, "compile", compile_)
+    model = model_of()
+    with compiled_encoders(model, True):
+        model.loss(some_batch(model, 2))
+    assert set(calls) == {id(model.encoder), id(model.taught_by)}
+    assert "encode" not in vars(model.encoder) | vars(model.taught_by)
 
 
 def test_it_learns_fades() -> None:

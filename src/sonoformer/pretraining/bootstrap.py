@@ -56,6 +56,10 @@ class Bootstrap(Objective):
         """The teacher's head."""
         return self.teacher.model["head"]  # type: ignore[index]
 
+    def encoders(self) -> list[nn.Module]:
+        """Student and teacher."""
+        return [self.encoder, self.taught_by]  # type: ignore[list-item]
+
     def _student(self) -> nn.Module:
         """What the teacher is a copy of."""
         encoder: nn.Module = self.encoder  # type: ignore[assignment]

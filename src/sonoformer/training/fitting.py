@@ -139,7 +139,7 @@ def fit(
     module = Module(trained, config, loader, guard, cycle.window)
     cycle.stop.install()
     try:
-        with _quiet(), _compiled(trained, config.compile):
+        with _quiet(), compiled_encoders(trained, config.compile):
             _train(module, cycle, plan, where, precision, run, resume=step > 0)
             if trained is not learner:
                 learner.load_state_dict(whole_state(trained))
@@ -311,16 +311,17 @@ def _own_state(checkpoint: dict[str, Any]) -> dict[str, Any] | None:
 
 
 @contextmanager
-def _compiled(learner: Learner, wanted: bool) -> Iterator[None]:
-    """The encoder's transformer compiled, where it is asked for."""
+def compiled_encoders(learner: Learner, wanted: bool) -> Iterator[None]:
+    """The encoders' transformers compiled, where it is asked for."""
     name = "encode" if hasattr(learner.encoder, "encode") else "forward"
-    if wanted:
-        setattr(learner.encoder, name, torch.compile(getattr(learner.encoder, name)))
+    encoders = learner.encoders() if wanted else []
+    for encoder in encoders:
+        setattr(encoder, name, torch.compile(getattr(encoder, name)))
     try:
         yield
     finally:
-        if wanted:
-            delattr(learner.encoder, name)
+        for encoder in encoders:
+            delattr(encoder, name)
 
 
 @contextmanager

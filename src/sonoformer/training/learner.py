@@ -36,6 +36,10 @@ class Learner(nn.Module):
     noise: int = 0
     uneven: bool = False
 
+    def encoders(self) -> list[nn.Module]:
+        """All encoders that a step runs, of the encoder's class: what is compiled on request."""
+        return [self.encoder]
+
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """The scalar to minimise, and detached scalars for the curves."""
         raise NotImplementedError
