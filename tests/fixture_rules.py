@@ -25,6 +25,24 @@ def ruled(key: str, shape: tuple[int, ...], mode: str) -> Tensor:
     return torch.from_numpy(np.float32(spread if wide else 0.02) * n)
 
 
+def ruled_ssamba(key: str, shape: tuple[int, ...], mode: str) -> Tensor:
+    """As `ruled`, and for what only a state-space model has by its own rows of the rule."""
+    name, seed = key.split(".")[-1], zlib.crc32(key.encode())
+    n = np.random.RandomState(seed).standard_normal(shape).astype(np.float32)
+    spread = np.float32(0.1 if mode == "wide" else 0.0)
+    if name in ("A_log", "A_b_log"):
+        rows = np.log(np.arange(1, shape[1] + 1, dtype=np.float32))
+        return torch.from_numpy(np.broadcast_to(rows, shape) + spread * n)
+    if name in ("D", "D_b"):
+        return torch.from_numpy(np.float32(1) + spread * n)
+    if ".dt_proj" in key and name == "bias":
+        low, high = math.log(1e-3), math.log(0.1)
+        step = np.exp(np.random.RandomState(seed).random_sample(shape) * (high - low) + low)
+        step = np.maximum(step, 1e-4)
+        return torch.from_numpy((step + np.log(-np.expm1(-step))).astype(np.float32))
+    return ruled(key, shape, mode)
+
+
 def fill(module: nn.Module, prefix: str, mode: str) -> None:
     """Give every parameter of `module` the rule's weight for its name behind `prefix`."""
     shapes = {name: tuple(value.shape) for name, value in module.named_parameters()}

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
-from tests.fixture_rules import ruled
+from tests.fixture_rules import ruled, ruled_ssamba
 from torch import Tensor
 
 FIXTURES = Path(__file__).parent / "fixtures"
@@ -93,3 +93,30 @@ def transformers_folder(folder: Path, name: str, mode: str, *, newer: bool = Fal
     saved = {keys[key]["name_in_saved_file"]: value for key, value in tensors.items()}
     save_file(saved, folder / "model.safetensors", {"format": "pt"})
     return folder
+
+
+def ssamba_state(table: str, mode: str) -> dict[str, Tensor]:
+    """A state dictionary of SSAMBA's program, or a part of one."""
+    keys = json.loads((FIXTURES / "ssamba" / "keys.json").read_text())[table]
+    return {
+        key: torch.tensor(_COUNTS[key])
+        if key in _COUNTS
+        else ruled_ssamba(key, tuple(facts["shape"]), mode)
+        for key, facts in keys.items()
+    }
+
+
+def pretrained_ssamba(path: Path, mode: str, depth: int = 4) -> Path:
+    """A pretraining's file, tiny."""
+    torch.save(parallel(ssamba_state(f"pretrain_tiny_depth{depth}", mode)), path)
+    return path
+
+
+def finetuned_ssamba(path: Path, mode: str, depth: int, table: Tensor) -> Path:
+    """A fine-tuning's file: the position table `(1, tokens, dim)` is that of its clips."""
+    whole = ssamba_state(f"pretrain_tiny_depth{depth}", mode)
+    whole = {name: value for name, value in whole.items() if name.startswith("v.")}
+    whole["v.pos_embed"] = table
+    head = ssamba_state("finetune_head_tiny_50_classes", mode)
+    torch.save(parallel({**whole, **head}), path)
+    return path

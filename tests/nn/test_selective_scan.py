@@ -58,10 +58,7 @@ def test_gradients_are_those_of_finite_differences(form: str, reverse: bool, len
 @pytest.mark.parametrize("form", ["blocked", "chunked", "sequential"])
 def test_outputs_and_gradients_are_the_references(form: str) -> None:
     there = np.load(FIXTURES / "ssamba" / "scan_b2_d8_l64_n4.npz")
-    x = {
-        n: torch.from_numpy(there[n]).requires_grad_()
-        for n in ["u", "delta", "A", "B", "C", "D", "z"]
-    }
+    x = {n: torch.from_numpy(there[n]).requires_grad_() for n in ("u", "delta", *"ABCDz")}
     bias = torch.from_numpy(there["delta_bias"]).requires_grad_()
     u, z, delta = (x[n].transpose(1, 2) for n in ("u", "z", "delta"))
     b, c = x["B"].transpose(1, 2), x["C"].transpose(1, 2)

@@ -10,15 +10,26 @@ from sonoformer.encoders.checkpoint import (
 )
 from sonoformer.encoders.foreign import is_published, read_published
 from sonoformer.encoders.load import load_encoder, read_hints
+from sonoformer.encoders.patched import PatchEncoder
 from sonoformer.encoders.published import Hints, Published
+from sonoformer.encoders.ssamba import (
+    SSAMBA_SIZES,
+    SsambaConfig,
+    SsambaEncoder,
+    ssamba_config,
+)
 
 __all__ = [
     "ENCODERS",
     "SIZES",
+    "SSAMBA_SIZES",
     "AstConfig",
     "AstEncoder",
     "Hints",
+    "PatchEncoder",
     "Published",
+    "SsambaConfig",
+    "SsambaEncoder",
     "ast_config",
     "find_checkpoint",
     "is_published",
@@ -27,6 +38,7 @@ __all__ = [
     "read_hints",
     "read_published",
     "save_encoder",
+    "ssamba_config",
     "with_config",
     "with_statistics",
     "with_stride",

@@ -19,7 +19,14 @@ from torch import Tensor
 
 from sonoformer.encoders.ast import AstConfig
 from sonoformer.encoders.ast_grid import Fit, choose
-from sonoformer.encoders.published import Hints, Published, PublishedHead, class_names, front_end
+from sonoformer.encoders.published import (
+    Hints,
+    Published,
+    PublishedHead,
+    class_names,
+    front_end,
+    unsaid_of_classifier,
+)
 from sonoformer.errors import UserError
 
 _DEAD = ("head.", "head_dist.")
@@ -117,18 +124,8 @@ def _classifier(
         encoder,
         made,
         notes=tuple(notes),
-        unsaid=_unsaid(hints),
+        unsaid=unsaid_of_classifier(hints),
     )
-
-
-def _unsaid(hints: Hints) -> dict[str, str]:
-    """What a classifier of the authors' programs needs beside its file."""
-    all_of_it = {
-        "pool": "cls (AST) or mean (SSAST's default)",
-        "task": "multi (AudioSet) or single (one class a clip)",
-        "statistics": "audioset, esc50 or speech-commands, whichever it was trained on",
-    }
-    return {name: why for name, why in all_of_it.items() if getattr(hints, name) is None}
 
 
 def _image_model(tensors: dict[str, Tensor], source: str, hints: Hints) -> Published:
@@ -219,6 +216,6 @@ def _strange(tensors: dict[str, Tensor]) -> str:
             "them and config.json"
         )
     if any("mixer." in name for name in names):
-        return "holds a state-space model (SSAMBA), which is no AST"
+        return "holds a state-space model of another layout than SSAMBA's"
     some = ", ".join(names[:4])
     return f"holds no AST of a known layout; its first tensors are {some}"

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 
-from sonoformer.encoders.ast import AstEncoder
+from sonoformer.encoders.patched import PatchEncoder
 from sonoformer.errors import UserError
 from sonoformer.nn.positions import by_reference, resampled
 
+_E = TypeVar("_E", bound=PatchEncoder)
 
-def with_config(encoder: AstEncoder, **changes: Any) -> AstEncoder:
+
+def with_config(encoder: _E, **changes: Any) -> _E:
     """A new encoder with the weights of `encoder` and some options changed.
 
     Raises:
         UserError: a change that the weights do not fit.
     """
-    made = AstEncoder(replace(encoder.config, **changes))
+    made = type(encoder)(replace(encoder.config, **changes))
     try:
         made.load_state_dict(encoder.state_dict())
     except RuntimeError as error:
@@ -27,26 +29,26 @@ def with_config(encoder: AstEncoder, **changes: Any) -> AstEncoder:
     return made.to(encoder.pos_embed.device).train(encoder.training)
 
 
-def with_stride(encoder: AstEncoder, stride: tuple[int, int]) -> AstEncoder:
+def with_stride(encoder: _E, stride: tuple[int, int]) -> _E:
     """Overlapping (or sparser) patches; the table of positions is read at the new places."""
     return with_config(encoder, stride=stride)
 
 
-def with_statistics(encoder: AstEncoder, mean: float, std: float) -> AstEncoder:
+def with_statistics(encoder: _E, mean: float, std: float) -> _E:
     """Another mean and standard deviation of the log-mel values."""
     return with_config(encoder, front=replace(encoder.config.front, mean=mean, std=std))
 
 
 def with_table(
-    encoder: AstEncoder,
+    encoder: _E,
     grid: tuple[int, int],
     stride: tuple[int, int] | None = None,
     rule: Literal["seconds", "reference", "same"] = "seconds",
-) -> AstEncoder:
+) -> _E:
     """A new encoder whose learned table of positions has a cell for each token of `grid`.
 
     So that positions can be learned at a new length or stride. With other grids than this one the
-    table is read as before, by the encoder's own rule (`AstConfig.positions`).
+    table is read as before, by the encoder's own rule (the configuration's `positions`).
 
     Args:
         encoder: the weights; left as they are.
@@ -68,7 +70,7 @@ def with_table(
         cells = with_config(encoder, stride=stride).position_table(grid).detach()
     else:
         cells = resampled(table, grid, stride, config.table_stride).flatten(1).T
-    made = AstEncoder(replace(config, stride=stride, table=grid, table_stride=stride))
+    made = type(encoder)(replace(config, stride=stride, table=grid, table_stride=stride))
     positions = torch.cat([old[:, : config.prefix], cells.unsqueeze(0)], 1)
     made.load_state_dict({**encoder.state_dict(), "pos_embed": positions})
     return made.to(old.device).train(encoder.training)

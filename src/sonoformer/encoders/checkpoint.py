@@ -15,16 +15,25 @@ from torch import Tensor, nn
 
 from sonoformer.encoders.ast import AstConfig, AstEncoder
 from sonoformer.encoders.shipped import shipped
+from sonoformer.encoders.ssamba import SsambaConfig, SsambaEncoder
 from sonoformer.errors import UserError, brief, nearest
 from sonoformer.settings import build, plain
 from sonoformer.weights import assign, is_checkpoint, load_checkpoint, save_checkpoint
 
-ENCODERS: dict[str, tuple[type, type]] = {"ast": (AstConfig, AstEncoder)}
+ENCODERS: dict[str, tuple[type, type]] = {
+    "ast": (AstConfig, AstEncoder),
+    "ssamba": (SsambaConfig, SsambaEncoder),
+}
 """Name -> (configuration, encoder)."""
 
 _E = TypeVar("_E", bound=nn.Module)
 _PLACES = ("", "model")
 """Where a checkpoint lies in a folder that is named: the folder itself, or a run's model."""
+
+
+def encoder_of(config: Any) -> type:
+    """The class of the encoder that a configuration describes."""
+    return next(made for kind, made in ENCODERS.values() if type(config) is kind)
 
 
 def find_checkpoint(path: str | Path) -> Path:

@@ -12,6 +12,7 @@ from torch import Tensor
 from sonoformer.encoders import ast_transformers
 from sonoformer.encoders.ast_keys import from_authors
 from sonoformer.encoders.published import Hints, Published
+from sonoformer.encoders.ssamba_keys import from_ssamba, is_ssamba
 from sonoformer.errors import UserError, brief
 from sonoformer.files import read_json
 from sonoformer.weights import read_foreign
@@ -48,19 +49,20 @@ def read_published(path: str | Path, hints: Hints = Hints()) -> Published:
     """The published checkpoint at a path.
 
     Args:
-        path: a weights file of an AST or SSAST program, or a folder of transformers.
+        path: a weights file of an AST, SSAST or SSAMBA program, or a folder of transformers.
         hints: what the file does not say.
 
     Raises:
-        UserError: it cannot be read, or is no AST, or does not say enough; see `from_authors` and
-            `ast_transformers.published`.
+        UserError: it cannot be read, or is none of these, or does not say enough; see
+            `from_authors`, `from_ssamba` and `ast_transformers.published`.
     """
     path = Path(path)
     try:
         if path.is_dir():
             return _folder(path, hints)
         foreign = read_foreign(path)
-        found = from_authors(foreign.tensors, str(path), hints)
+        read = from_ssamba if is_ssamba(foreign.tensors) else from_authors
+        found = read(foreign.tensors, str(path), hints)
         return _noted(found, foreign.left_out)
     except UserError as error:
         # Checks of a configuration name the option; here a file is what is wrong.

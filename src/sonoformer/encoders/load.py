@@ -5,20 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, cast
 
-from sonoformer.encoders.ast import AstEncoder
 from sonoformer.encoders.checkpoint import read_encoder
 from sonoformer.encoders.foreign import is_published, read_published
+from sonoformer.encoders.patched import PatchEncoder
 from sonoformer.encoders.published import Hints
 from sonoformer.errors import UserError
 from sonoformer.settings import build
 
 
-def load_encoder(path: str | Path, **hints: Any) -> AstEncoder:
+def load_encoder(path: str | Path, **hints: Any) -> PatchEncoder:
     """An encoder in evaluation mode.
 
     Args:
-        path: a run or checkpoint folder of ours; a weights file of the SSAST or AST programs, of
-            DeiT; or a folder of transformers.
+        path: a run or checkpoint folder of ours; a weights file of the AST, SSAST or SSAMBA
+            programs, of DeiT; or a folder of transformers.
         hints: what a published checkpoint does not say: `stride`, `statistics`, `profile`; see
             `encoders.published.Hints`.
 
@@ -28,7 +28,7 @@ def load_encoder(path: str | Path, **hints: Any) -> AstEncoder:
     given = read_hints(path, hints)
     if is_published(path):
         return read_published(path, given).make_encoder(given.profile)
-    return cast(AstEncoder, read_encoder(path)[0]).eval()
+    return cast(PatchEncoder, read_encoder(path)[0]).eval()
 
 
 def read_hints(path: str | Path, hints: dict[str, Any]) -> Hints:

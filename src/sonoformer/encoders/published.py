@@ -1,4 +1,4 @@
-"""Published ASTs in our terms, and what their files do not say of themselves."""
+"""Published encoders in our terms, and what their files do not say of themselves."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from typing import Literal
 
 from torch import Tensor
 
-from sonoformer.encoders.ast import AstConfig, AstEncoder
-from sonoformer.encoders.checkpoint import filled
+from sonoformer.encoders.ast import AstConfig
+from sonoformer.encoders.checkpoint import encoder_of, filled
+from sonoformer.encoders.patched import PatchEncoder
+from sonoformer.encoders.ssamba import SsambaConfig
 from sonoformer.errors import UserError, brief
 from sonoformer.nn.tokens import Pooling
 from sonoformer.spectral import PRESETS, FbankConfig
@@ -80,7 +82,7 @@ class Published:
 
     kind: str
     source: str
-    config: AstConfig
+    config: AstConfig | SsambaConfig
     frames: int
     encoder: dict[str, Tensor]
     head: PublishedHead | None = None
@@ -88,21 +90,21 @@ class Published:
     notes: tuple[str, ...] = ()
     unsaid: dict[str, str] = field(default_factory=dict)
 
-    def configured(self, profile: Profile, *, classifier: bool) -> AstConfig:
+    def configured(self, profile: Profile, *, classifier: bool) -> AstConfig | SsambaConfig:
         """The configuration in a profile (see `Hints.profile`)."""
         if profile == "default" or (profile == "auto" and not classifier):
             return self.config
         front = replace(self.config.front, padding="reference", fixed_frames=self.frames)
         return replace(self.config, positions="reference", front=front)
 
-    def make_encoder(self, profile: Profile = "auto", *, classifier: bool = False) -> AstEncoder:
+    def make_encoder(self, profile: Profile = "auto", *, classifier: bool = False) -> PatchEncoder:
         """The encoder with its weights, in evaluation mode.
 
         Raises:
             UserError: the weights do not fit together.
         """
         config = self.configured(profile, classifier=classifier)
-        return filled(AstEncoder, config, self.encoder, self.source).eval()
+        return filled(encoder_of(config), config, self.encoder, self.source).eval()
 
     def classifier(self) -> PublishedHead:
         """The head, with all that a classifier needs.
@@ -128,6 +130,16 @@ def front_end(bins: int, hints: Hints) -> FbankConfig:
     """The programs' filterbank with the constants that the hints name; AudioSet's by default."""
     constants = PRESETS[hints.statistics or "audioset"]
     return FbankConfig(n_mels=bins, mean=constants["mean"], std=constants["std"])
+
+
+def unsaid_of_classifier(hints: Hints) -> dict[str, str]:
+    """What a classifier of the authors' programs needs beside its file, and is not given."""
+    all_of_it = {
+        "pool": "cls (AST) or mean (SSAST's and SSAMBA's default)",
+        "task": "multi (AudioSet) or single (one class a clip)",
+        "statistics": "audioset, esc50 or speech-commands, whichever it was trained on",
+    }
+    return {name: why for name, why in all_of_it.items() if getattr(hints, name) is None}
 
 
 def class_names(hints: Hints, count: int, source: str) -> tuple[str, ...]:

@@ -25,6 +25,7 @@ The backward pass recomputes the states from those at the beginning of each bloc
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import Any, Literal, get_args
 
 import torch
@@ -93,8 +94,8 @@ def continued_scan(
     """
     _check(u, delta, a, b, c, "blocked")
     with torch.autocast(u.device.type, enabled=False):
-        given = [x.float() for x in (u, delta, a, b, c)]
-        y, state, _ = forward_blocks(*given, state, reverse=False, keep=False)
+        u, delta, a, b, c = (x.float() for x in (u, delta, a, b, c))
+        y, state, _ = forward_blocks(u, delta, a, b, c, state, reverse=False, keep=False)
     return y, state
 
 
@@ -145,7 +146,7 @@ class _Scan(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         u, delta, a, b, c, *starts = ctx.saved_tensors
         count, length, reverse = ctx.count, ctx.length, ctx.reverse
         dy = _cut(dy, count)
@@ -188,7 +189,7 @@ def _joined(ends: Tensor, decay: Tensor, count: int, reverse: bool) -> Tensor:
     order = list(range(count))
     if reverse:
         order.reverse()
-    for before, now in zip(order, order[1:], strict=False):
+    for before, now in pairwise(order):
         found[:, now] = torch.addcmul(ends[:, before], decay[:, before], found[:, before])
     return found.flatten(0, 1)
 
