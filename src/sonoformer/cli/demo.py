@@ -226,14 +226,16 @@ def _compare(
             how="diagonal_relaxed",
         ).with_columns(fold=pl.lit(None, pl.String))
         table = replace(test, table=parts, classes_given=known.classes)
-        for arm, init in (("from scratch", None), ("pretrained", encoder)):
+        for arm in found:
+            # Random weights have the encoder's shape and normalisation.
+            own = replace(options, fresh=arm == "from scratch")
             folder = out / f"{arm.replace(' ', '-')}-{number + 1}"
-            with Run.start(folder, "finetune", options, seed + number) as run:
+            with Run.start(folder, "finetune", own, seed + number) as run:
                 run.echo = None
                 done = finetune(
                     table,
-                    init,
-                    options,
+                    encoder,
+                    own,
                     run,
                     seed=seed + number,
                     device=device,
