@@ -11,9 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sonoformer.encoders import (
+    Ssamba2Encoder,
     SsambaEncoder,
     load_encoder,
     save_encoder,
+    ssamba2_config,
     ssamba_config,
     with_stride,
     with_table,
@@ -36,12 +38,22 @@ def small(**changes: object) -> SsambaEncoder:
     return made.eval()
 
 
+def small2(**changes: object) -> Ssamba2Encoder:
+    """The same with blocks on state-space duality."""
+    made = Ssamba2Encoder(
+        ssamba2_config("micro", **{"dim": 32, "depth": 2, "head_width": 16, **changes})  # type: ignore[arg-type]
+    )
+    return made.eval()
+
+
 ENCODERS = {
     "patch": small(),
     "overlap": small(stride=(10, 10), cls="middle"),
     "frame": small(patch=(128, 2), stride=(128, 2), table=(1, 64), table_stride=(128, 2)),
     "pairs": small(wiring="reference", cls="last"),
     "forward": small(directions="forward", cls="last"),
+    "dual": small2(),
+    "dual forward": small2(directions="forward", cls="last"),
 }
 
 
@@ -91,10 +103,16 @@ def test_directions() -> None:
     spec = torch.randn(1, 64, 128)
     other = spec.clone()
     other[:, 48:, 112:] += 1  # the last token alone
-    for kind, hears in (("patch", True), ("pairs", True), ("forward", False)):
+    for kind, hears in (
+        ("patch", True),
+        ("pairs", True),
+        ("forward", False),
+        ("dual", True),
+        ("dual forward", False),
+    ):
         encoder = ENCODERS[kind]
         gap = (encoder(spec).x - encoder(other).x).abs()[0, 1:-1].max()
-        assert bool(gap > 1e-4) == hears, kind
+        assert bool(gap > 1e-6) == hears, kind
 
 
 @pytest.mark.parametrize("kind", sorted(ENCODERS))
@@ -165,7 +183,7 @@ def test_a_checkpoint_comes_back(tmp_path: Path) -> None:
     for kind, encoder in ENCODERS.items():
         save_encoder(encoder, tmp_path / kind, "card")
         again = load_encoder(tmp_path / kind)
-        assert type(again) is SsambaEncoder
+        assert type(again) is type(encoder)
         assert again.config == encoder.config
         spec = torch.randn(1, 48, 128)
         assert torch.equal(again(spec).x, encoder(spec).x)
@@ -194,5 +212,11 @@ def test_strides_and_tables_change_as_with_attention() -> None:
 def test_wrong_options_are_named(changes: dict[str, object], what: str) -> None:
     with pytest.raises(UserError, match=what):
         replace(ssamba_config("micro"), **changes)  # type: ignore[arg-type]
-    with pytest.raises(UserError, match="must be one of"):
-        ssamba_config("huge")
+
+
+def test_wrong_sizes_are_named() -> None:
+    for make in (ssamba_config, ssamba2_config):
+        with pytest.raises(UserError, match="must be one of"):
+            make("huge")
+    with pytest.raises(UserError, match="head_width"):
+        ssamba2_config("micro", head_width=48)

@@ -115,6 +115,6 @@ def parameter_groups(
 
 
 def _bias_like(name: str, parameter: nn.Parameter) -> bool:
-    """Norms and biases (one dimension), learned tokens and position tables."""
+    """Norms and biases (one dimension), learned tokens, position tables, decays of states."""
     last = name.rpartition(".")[2]
-    return parameter.ndim < 2 or "token" in last or "pos" in last
+    return parameter.ndim < 2 or "token" in last or "pos" in last or last == "A_log"

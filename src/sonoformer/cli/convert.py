@@ -12,8 +12,8 @@ from cyclopts import Parameter
 from sonoformer.cli.options import Out, Overwrite, say
 from sonoformer.cli.published import facts_of
 from sonoformer.encoders import (
-    AstEncoder,
     Hints,
+    PatchEncoder,
     Published,
     is_published,
     read_published,
@@ -43,14 +43,14 @@ def convert(
     ] = False,
     overwrite: Overwrite = False,
 ) -> None:
-    """Turn a published AST or SSAST, or one of transformers, into a checkpoint of ours.
+    """Turn a published AST, SSAST or SSAMBA, or one of transformers, into a checkpoint of ours.
 
     Example: sonoformer convert ast.pth --pool cls --task multi --statistics audioset
 
     Parameters
     ----------
     source
-        A weights file of the SSAST or AST programs, or a folder of transformers.
+        A weights file of the AST, SSAST or SSAMBA programs, or a folder of transformers.
     """
     if not source.exists():
         raise UserError(f"{source}: no such file or folder")
@@ -83,7 +83,7 @@ def convert(
     say(f"wrote {out / 'model'}")
 
 
-def _save_encoder(encoder: AstEncoder, found: Published, folder: Path, card: str) -> None:
+def _save_encoder(encoder: PatchEncoder, found: Published, folder: Path, card: str) -> None:
     own = {f"objective.{n}": value for n, value in objective_of_ssast(found.pretext).items()}
     objective = {"name": "mspm", "config": plain(MspmConfig.reference())}
     save_encoder(encoder, folder, card, extra={"objective": objective} if own else {}, tensors=own)

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from sonoformer.encoders import SIZES, Published
+from sonoformer.encoders import SIZES, SSAMBA_SIZES, AstConfig, Published
 
 
 def facts_of(found: Published) -> dict[str, str]:
     """Rows to show: sizes, tokens, hearing, head, and what was inferred or is missing."""
     config, front = found.config, found.config.front
-    same = {"dim": config.dim, "depth": config.depth, "heads": config.heads}
-    size = next((name for name, shape in SIZES.items() if shape == same), "own size")
+    same = {"dim": config.dim, "depth": config.depth}
+    known, blocks = SSAMBA_SIZES, f"Mamba blocks of {getattr(config, 'states', 0)} states"
+    if isinstance(config, AstConfig):
+        known, blocks = SIZES, f"blocks of {config.heads} heads"
+        same["heads"] = config.heads
+    size = next((name for name, shape in known.items() if shape == same), "own size")
     count = sum(value.numel() for value in found.encoder.values())
     high, long = config.patch
     kind = "frame" if high == front.n_mels else "patch"
     seconds = found.frames * front.hop_ms / 1000
     rows = {
-        "encoder": f"{size}: width {config.dim}, {config.depth} blocks of {config.heads} heads, "
-        f"{count:,} weights",
+        "encoder": f"{size}: width {config.dim}, {config.depth} {blocks}, {count:,} weights",
         "tokens": f"{kind} tokens of {high} bins x {long} frames, stride {config.stride[0]} x "
         f"{config.stride[1]}",
         "positions": f"{config.table[0]} x {config.table[1]} and {config.prefix} prefix tokens",

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from sonoformer.encoders.ast import AstConfig, AstEncoder
 from sonoformer.encoders.shipped import shipped
 from sonoformer.encoders.ssamba import SsambaConfig, SsambaEncoder
+from sonoformer.encoders.ssamba2 import Ssamba2Config, Ssamba2Encoder
 from sonoformer.errors import UserError, brief, nearest
 from sonoformer.settings import build, plain
 from sonoformer.weights import assign, is_checkpoint, load_checkpoint, save_checkpoint
@@ -23,6 +24,7 @@ from sonoformer.weights import assign, is_checkpoint, load_checkpoint, save_chec
 ENCODERS: dict[str, tuple[type, type]] = {
     "ast": (AstConfig, AstEncoder),
     "ssamba": (SsambaConfig, SsambaEncoder),
+    "ssamba2": (Ssamba2Config, Ssamba2Encoder),
 }
 """Name -> (configuration, encoder)."""
 

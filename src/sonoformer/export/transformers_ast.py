@@ -10,7 +10,13 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from sonoformer.encoders import AstEncoder, Published, ast_transformers, read_published
+from sonoformer.encoders import (
+    AstEncoder,
+    PatchEncoder,
+    Published,
+    ast_transformers,
+    read_published,
+)
 from sonoformer.encoders.ast_grid import fit
 from sonoformer.errors import UserError
 from sonoformer.files import atomic, read_json, write_json, write_text
@@ -43,7 +49,7 @@ class Export:
 
 
 def to_transformers(
-    model: Model | AstEncoder, folder: str | Path, frames: int | None = None, card: str = ""
+    model: Model | PatchEncoder, folder: str | Path, frames: int | None = None, card: str = ""
 ) -> Export:
     """Write `config.json`, `model.safetensors` and `preprocessor_config.json`.
 
@@ -58,7 +64,11 @@ def to_transformers(
         UserError: the format cannot hold the model (every reason is named), or the folder holds
             other files.
     """
-    encoder = cast(AstEncoder, model.encoder) if isinstance(model, Model) else model
+    encoder = cast(PatchEncoder, model.encoder) if isinstance(model, Model) else model
+    if not isinstance(encoder, AstEncoder):
+        raise UserError(
+            "transformers' AST cannot hold this model: its encoder is no AST; `--to onnx` takes it"
+        )
     head = model.config if isinstance(model, Model) else None
     fixed = encoder.config.front.fixed_frames
     frames = frames or fixed
@@ -159,7 +169,7 @@ def _tensors(encoder: AstEncoder, model: Model | None, frames: int) -> dict[str,
     return {name: value.contiguous().clone() for name, value in named.items()}
 
 
-def _settings(model: Model | AstEncoder, encoder: AstEncoder, frames: int) -> dict[str, object]:
+def _settings(model: Model | PatchEncoder, encoder: AstEncoder, frames: int) -> dict[str, object]:
     settings = ast_transformers.settings_of(encoder.config, frames)
     if not isinstance(model, Model):
         return {"architectures": ["ASTModel"], **settings}
@@ -174,7 +184,7 @@ def _settings(model: Model | AstEncoder, encoder: AstEncoder, frames: int) -> di
 
 
 @torch.inference_mode()
-def _difference(model: Model | AstEncoder, written: Published, frames: int) -> float:
+def _difference(model: Model | PatchEncoder, written: Published, frames: int) -> float:
     """Largest difference on noise between a model and what is read back."""
     generator = torch.Generator().manual_seed(0)
     bins = written.config.front.n_mels
@@ -189,7 +199,7 @@ def _difference(model: Model | AstEncoder, written: Published, frames: int) -> f
     return float((here - _outputs(back, noise)).abs().max())
 
 
-def _outputs(model: Model | AstEncoder, spectrograms: Tensor) -> Tensor:
+def _outputs(model: Model | PatchEncoder, spectrograms: Tensor) -> Tensor:
     return model.logits(spectrograms) if isinstance(model, Model) else model(spectrograms).x
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 
 from sonoformer.data.augment import AugmentConfig
+from sonoformer.encoders import EncoderName
 from sonoformer.errors import UserError
 from sonoformer.pretraining.asit import AsitConfig
 from sonoformer.pretraining.asit_drop import AsitDropConfig
@@ -28,6 +29,10 @@ _SCHEDULE = ScheduleConfig(name="cosine", warmup_steps=200)
 class PretrainConfig:
     """Pretraining; the defaults are SSAST tiny's, with a cosine schedule for shorter runs."""
 
+    encoder: EncoderName = "ast"
+    """ast: a transformer; ssamba: bidirectional state-space blocks without attention, whose time
+    grows with the number of tokens and not with its square (SSAMBA); ssamba2: the same on
+    state-space duality, faster, ours."""
     size: Literal["micro", "tiny", "small", "base"] = "tiny"
     """Width and depth of the encoder."""
     tokens: Literal["patch", "frame"] = "patch"

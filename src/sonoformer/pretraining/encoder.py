@@ -14,9 +14,9 @@ from sonoformer.data.keys import key, numpy_generator
 from sonoformer.data.loader import EvaluationLoader
 from sonoformer.data.sources import ClipSource
 from sonoformer.encoders import (
-    AstConfig,
-    AstEncoder,
-    ast_config,
+    SHAPES,
+    PatchEncoder,
+    new_encoder,
     with_config,
     with_statistics,
     with_table,
@@ -40,7 +40,7 @@ def make_encoder(
     seed: int,
     init: str | Path | None,
     run: Run,
-) -> AstEncoder:
+) -> PatchEncoder:
     """The encoder before the first step, its normalisation measured if asked for.
 
     Args:
@@ -55,11 +55,11 @@ def make_encoder(
     """
     if init is None:
         torch.manual_seed(key(seed, "weights"))
-        shape = ast_config(config.size, config.tokens, front=config.front)
+        shape = SHAPES[config.encoder](config.size, config.tokens, front=config.front)
         shape = replace(shape, drop_path=config.drop_path)
         # As long as the clips: places past its end then read its last column (`nn.positions`),
         # where a longer table would hold what no clip has taught it.
-        encoder = AstEncoder(replace(shape, table=_grid(shape, shape.stride, config.crop)))
+        encoder = new_encoder(replace(shape, table=_grid(shape, shape.stride, config.crop)))
     else:
         encoder = starting_point(init)[0].train()
         if encoder.sample_rate != source.sample_rate:
@@ -96,7 +96,7 @@ def _front(own: FbankConfig, config: PretrainConfig, init: str | Path, run: Run)
     return front
 
 
-def _at_length(encoder: AstEncoder, seconds: float, run: Run) -> AstEncoder:
+def _at_length(encoder: PatchEncoder, seconds: float, run: Run) -> PatchEncoder:
     """Patches side by side, and a position to learn for each of them in the longest clip.
 
     Overlapping patches, as of a fine-tuned AST, would let an encoder see parts of what is hidden
@@ -130,7 +130,7 @@ def _at_length(encoder: AstEncoder, seconds: float, run: Run) -> AstEncoder:
     return with_table(encoder, grid, stride)
 
 
-def _grid(shape: AstConfig, stride: tuple[int, int], seconds: float) -> tuple[int, int]:
+def _grid(shape: Any, stride: tuple[int, int], seconds: float) -> tuple[int, int]:
     frames = shape.front.frames(round(seconds * shape.front.sample_rate))
     return grid_of(shape.front.n_mels, frames, shape.patch, stride)
 
@@ -144,7 +144,7 @@ def _by(pair: tuple[int, int]) -> str:
 
 
 def _measure(
-    encoder: AstEncoder, source: ClipSource, crop: int, seed: int, clips: int = 1000
+    encoder: PatchEncoder, source: ClipSource, crop: int, seed: int, clips: int = 1000
 ) -> tuple[float, float]:
     """Mean and spread over the real frames of at most `clips` clips."""
     rows = numpy_generator(seed, "statistics").permutation(len(source))[:clips]

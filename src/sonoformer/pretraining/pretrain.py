@@ -15,7 +15,7 @@ from sonoformer.data.loader import EvaluationLoader
 from sonoformer.data.manifest import Manifest
 from sonoformer.data.order import Order
 from sonoformer.data.views import Subset
-from sonoformer.encoders import AstEncoder, save_encoder, with_config
+from sonoformer.encoders import PatchEncoder, save_encoder, with_config
 from sonoformer.pretraining import OBJECTIVES
 from sonoformer.pretraining.config import PretrainConfig
 from sonoformer.pretraining.encoder import make_encoder
@@ -171,7 +171,7 @@ def cost(ready: Prepared, config: PretrainConfig, device: str) -> Estimate:
 
 
 def _learner(
-    encoder: AstEncoder, config: PretrainConfig, crop: int, seed: int, init: str | Path | None
+    encoder: PatchEncoder, config: PretrainConfig, crop: int, seed: int, init: str | Path | None
 ) -> Objective:
     torch.manual_seed(key(seed, "objective"))
     learner = OBJECTIVES[config.objective][1](encoder, config.chosen, crop)
@@ -197,7 +197,7 @@ def _save(
 ) -> None:
     learner = ready.learner.cpu()
     encoder = learner.kept()
-    assert isinstance(encoder, AstEncoder)
+    assert isinstance(encoder, PatchEncoder)
     own = {f"objective.{name}": value for name, value in learner.own_state().items()}
     figures = {name: value for name, value in result.final.items() if np.isfinite(value)}
     lines = "\n".join(f"- {name}: {value:.4g}" for name, value in figures.items())
@@ -205,7 +205,7 @@ def _save(
     card = (
         f"# Pretrained encoder\n\n{learner.title} on {ready.hours:.2f} h of "
         f"unlabelled sound, {result.steps} steps of {config.train.batch_size} clips "
-        f"({config.size}, {config.tokens} tokens).\n\n{found}\n"
+        f"({config.encoder} {config.size}, {config.tokens} tokens).\n\n{found}\n"
     )
     extra = {
         "objective": {"name": config.objective, "config": plain(config.chosen)},

@@ -8,7 +8,7 @@ from typing import NamedTuple, cast
 
 from torch import Tensor
 
-from sonoformer.encoders import AstEncoder, Hints, is_published, read_encoder, read_published
+from sonoformer.encoders import Hints, PatchEncoder, is_published, read_encoder, read_published
 
 _OBJECTIVE = "objective."
 
@@ -22,7 +22,7 @@ class Start(NamedTuple):
         objective: name of that objective.
     """
 
-    encoder: AstEncoder
+    encoder: PatchEncoder
     tensors: dict[str, Tensor]
     objective: str
 
@@ -49,7 +49,7 @@ def starting_point(path: str | Path, hints: Hints = Hints()) -> Start:
     }
     objective = config.get("objective")
     name = objective.get("name") if isinstance(objective, dict) else None
-    return Start(cast(AstEncoder, encoder), own, str(name or "mspm"))
+    return Start(cast(PatchEncoder, encoder), own, str(name or "mspm"))
 
 
 def objective_of_ssast(pretext: Mapping[str, Tensor]) -> dict[str, Tensor]:

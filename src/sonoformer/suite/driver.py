@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from sonoformer.data.keys import key
-from sonoformer.encoders import AstEncoder, load_encoder, with_config
+from sonoformer.encoders import PatchEncoder, load_encoder, with_config
 from sonoformer.errors import UserError
 from sonoformer.evaluation.metrics import Answers, joined, score
 from sonoformer.evaluation.statistics import bootstrap
@@ -351,7 +351,7 @@ def _names(encoders: Sequence[str | Path | nn.Module]) -> list[str]:
 def _levelled(encoder: nn.Module, config: SuiteConfig) -> nn.Module:
     if config.level == "checkpoint":
         return encoder
-    if not isinstance(encoder, AstEncoder):
+    if not isinstance(encoder, PatchEncoder):
         raise UserError("level: this encoder brings its own; leave the option away")
     return with_config(encoder, front=replace(encoder.config.front, level=config.level))
 

@@ -13,7 +13,7 @@ from torch import nn
 
 from sonoformer.data.manifest import Manifest
 from sonoformer.data.sources import ClipSource
-from sonoformer.encoders import AstEncoder, with_stride
+from sonoformer.encoders import PatchEncoder, with_stride
 from sonoformer.errors import UserError
 from sonoformer.evaluation.framewise import FrameConfig, Frames, around, fit_frames
 from sonoformer.evaluation.metrics import Answers
@@ -174,7 +174,7 @@ def dense(encoder: nn.Module, stride: int | None) -> nn.Module:
     """
     if stride is None:
         return encoder
-    if not isinstance(encoder, AstEncoder):
+    if not isinstance(encoder, PatchEncoder):
         raise UserError("frame_stride: this encoder has a fixed time step; leave the option away")
     return with_stride(encoder, (encoder.config.stride[0], stride)).eval()
 

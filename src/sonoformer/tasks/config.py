@@ -9,6 +9,7 @@ from cyclopts import Parameter
 
 from sonoformer.adaptation.parameters import AdaptationConfig
 from sonoformer.data.augment import AugmentConfig
+from sonoformer.encoders import EncoderName
 from sonoformer.errors import UserError
 from sonoformer.evaluation.linear import ProbeConfig
 from sonoformer.spectral import FbankConfig
@@ -45,6 +46,8 @@ class FinetuneConfig:
     """split: share of the groups to test on, if the table has no split column; 0 tests nothing."""
     leaks: Literal["refuse", "allow"] = "refuse"
     """What to do if the same file, group or content is on both sides of a split."""
+    encoder: EncoderName = "ast"
+    """Encoder without a checkpoint: ast, a transformer; ssamba or ssamba2, state-space blocks."""
     size: Literal["micro", "tiny", "small", "base"] = "tiny"
     """Encoder without a checkpoint: width and depth."""
     tokens: Literal["patch", "frame"] = "patch"

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from sonoformer.encoders import (
-    AstEncoder,
+    PatchEncoder,
     is_published,
     read_encoder,
     read_hints,
@@ -61,7 +61,7 @@ class Model(nn.Module):
     @property
     def front(self) -> FbankConfig:
         """How it hears."""
-        return cast(AstEncoder, self.encoder).front_end.config
+        return cast(PatchEncoder, self.encoder).front_end.config
 
     @property
     def single(self) -> bool:

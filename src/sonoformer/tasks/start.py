@@ -15,9 +15,10 @@ from sonoformer.data.dataset import ClipDataset
 from sonoformer.data.keys import key
 from sonoformer.data.loader import EvaluationLoader
 from sonoformer.encoders import (
-    AstEncoder,
-    ast_config,
+    SHAPES,
+    PatchEncoder,
     load_encoder,
+    new_encoder,
     with_config,
     with_statistics,
     with_stride,
@@ -36,7 +37,7 @@ Init = str | Path | nn.Module | None
 _MEASURED = 1000
 
 
-def make_encoder(init: Init, config: FinetuneConfig, seed: int) -> AstEncoder:
+def make_encoder(init: Init, config: FinetuneConfig, seed: int) -> PatchEncoder:
     """The encoder that training starts from; a given module is copied.
 
     Raises:
@@ -45,14 +46,16 @@ def make_encoder(init: Init, config: FinetuneConfig, seed: int) -> AstEncoder:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(key(seed, "weights"))
         if init is None:
-            encoder = AstEncoder(ast_config(config.size, config.tokens, front=config.front))
+            encoder = new_encoder(
+                SHAPES[config.encoder](config.size, config.tokens, front=config.front)
+            )
         else:
             if config.front != FbankConfig():
                 raise UserError("front: the checkpoint brings its own; leave these options away")
             found = copy.deepcopy(init) if isinstance(init, nn.Module) else load_encoder(init)
-            encoder = cast(AstEncoder, found)
+            encoder = cast(PatchEncoder, found)
             if config.fresh:
-                encoder = AstEncoder(encoder.config)
+                encoder = new_encoder(encoder.config)
         if config.stride is not None:
             encoder = with_stride(encoder, config.stride)
         encoder = with_config(
@@ -64,7 +67,9 @@ def make_encoder(init: Init, config: FinetuneConfig, seed: int) -> AstEncoder:
         return _own_table(encoder, config).train()
 
 
-def measured(encoder: AstEncoder, clips: Clips, config: FinetuneConfig, seed: int) -> AstEncoder:
+def measured(
+    encoder: PatchEncoder, clips: Clips, config: FinetuneConfig, seed: int
+) -> PatchEncoder:
     """The encoder normalised by the mean and spread of the real frames of (some of) the clips."""
     rows = np.random.default_rng(key(seed, "statistics")).permutation(len(clips))[:_MEASURED]
     crop = round(config.seconds * encoder.sample_rate)
@@ -77,7 +82,7 @@ def measured(encoder: AstEncoder, clips: Clips, config: FinetuneConfig, seed: in
     return with_statistics(encoder, found.mean, found.std)
 
 
-def starting_encoder(init: Init, train: Clips, config: FinetuneConfig, seed: int) -> AstEncoder:
+def starting_encoder(init: Init, train: Clips, config: FinetuneConfig, seed: int) -> PatchEncoder:
     """As `make_encoder`, normalised as `statistics` says, on the training clips where measured."""
     encoder = make_encoder(init, config, seed)
     if config.statistics in PRESETS:
@@ -87,7 +92,7 @@ def starting_encoder(init: Init, train: Clips, config: FinetuneConfig, seed: int
     return encoder
 
 
-def _front(encoder: AstEncoder, config: FinetuneConfig) -> FbankConfig:
+def _front(encoder: PatchEncoder, config: FinetuneConfig) -> FbankConfig:
     own = encoder.config.front
     fixed = own.fixed_frames if config.fixed_frames is None else config.fixed_frames or None
     front = replace(
@@ -104,7 +109,7 @@ def _chosen(option: Any, own: Any) -> Any:
     return own if option == "checkpoint" else option
 
 
-def _own_table(encoder: AstEncoder, config: FinetuneConfig) -> AstEncoder:
+def _own_table(encoder: PatchEncoder, config: FinetuneConfig) -> PatchEncoder:
     """A table with a cell for each place of the new clips, where the encoder's own is too short.
 
     With the authors' rule it always has the size of the new clips.

@@ -18,7 +18,7 @@ from sonoformer.data.keys import key
 from sonoformer.data.loader import EvaluationLoader
 from sonoformer.data.order import Order
 from sonoformer.data.views import Windows
-from sonoformer.encoders import AstEncoder
+from sonoformer.encoders import PatchEncoder
 from sonoformer.evaluation.features import cached_features, compute_features, feature_key
 from sonoformer.evaluation.linear import fit_probe
 from sonoformer.run import Run
@@ -160,7 +160,7 @@ def probe_turn(
     config: FinetuneConfig,
     run: Run,
     *,
-    features: Callable[[AstEncoder], NDArray[np.float32]],
+    features: Callable[[PatchEncoder], NDArray[np.float32]],
     seed: int,
 ) -> tuple[Trained, NDArray[np.float32]]:
     """A linear classifier on the frozen encoder's features, and its scores of the test clips.
@@ -201,7 +201,7 @@ def probe_turn(
 
 
 def clip_features(
-    encoder: AstEncoder,
+    encoder: PatchEncoder,
     clips: Clips,
     config: FinetuneConfig,
     folder: Path,
@@ -241,7 +241,7 @@ def clip_features(
     return windows.means(cached_features(folder, name, compute))
 
 
-def _model(encoder: AstEncoder, task: Task, config: FinetuneConfig, seed: int) -> Model:
+def _model(encoder: PatchEncoder, task: Task, config: FinetuneConfig, seed: int) -> Model:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(key(seed, "head"))
         return Model(encoder, task.classes, config.classifier.head_config(task.single))

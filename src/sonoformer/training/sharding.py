@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from sonoformer.nn.blocks import Block
+from sonoformer.nn.mamba import MambaBlock, Pair
 from sonoformer.training.learner import Learner
 
 
@@ -20,8 +21,11 @@ def shard(learner: Learner, mesh: Any) -> None:
     """Share the weights out in place: block by block, then what is left."""
     from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 
+    pairs = [part for part in learner.modules() if isinstance(part, Pair)]
+    # The blocks of a pair are not called by themselves.
+    halves = {half for pair in pairs for half in pair.children()}
     for part in learner.modules():
-        if isinstance(part, Block):
+        if isinstance(part, Block | MambaBlock | Pair) and part not in halves:
             fully_shard(part, mesh=mesh)
     fully_shard(learner, mesh=mesh, reshard_after_forward=True)
     for name in ("loss", "evaluate"):
