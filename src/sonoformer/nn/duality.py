@@ -18,7 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sonoformer.nn.mamba import CausalConv, step_bias
+from sonoformer.nn.mamba import CausalConv, Memory, join, step_bias
+from sonoformer.nn.scan_export import passed_on_node
 
 _CHUNK = 64
 """Tokens of a chunk; products of 64 x 64 suit caches and tensor cores."""
@@ -82,6 +83,8 @@ def _inside(total: Tensor, b: Tensor, c: Tensor) -> Tensor:
 def _passed_on(ends: Tensor, decay: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:
     """State before each chunk, from what each adds and by what it decays; and the last state."""
     now = torch.zeros_like(ends[:, 0]) if state is None else state.to(ends.dtype)
+    if torch.compiler.is_exporting():
+        return passed_on_node(ends, decay, now), now
     before = []
     for chunk, share in zip(ends.unbind(1), decay.unbind(1), strict=True):
         before.append(now)
@@ -131,6 +134,13 @@ class DualDirection(nn.Module):
         y = dual_scan(x, parts[1], self.rates(), b, c)
         y = (y + self.D.to(y.dtype).unsqueeze(1) * x).flatten(2)
         return y.flip(1) if reverse else y
+
+    def continued(self, u: Tensor, steps: Tensor, memory: Memory | None) -> tuple[Tensor, Memory]:
+        """A piece of a longer line; `memory` is what the piece before it left."""
+        joined, keep, state = join(u, memory, self.conv.weight.shape[2] - 1)
+        x, b, c = self.split(F.silu(self.conv(joined)[:, -u.shape[1] :]))
+        y, state = dual_pieces(x, self.choose(steps), self.rates(), b, c, state)
+        return (y + self.D.to(y.dtype).unsqueeze(1) * x).flatten(2), (keep, state)
 
     def choose(self, steps: Tensor) -> Tensor:
         """Step sizes, in fp32."""
@@ -182,8 +192,17 @@ class BiDual(nn.Module):
         y = self._one(self.ahead, u, rest[0], rest[1], valid, turned)
         if self.back is not None:
             y = (y + self._one(self.back, u, rest[2], rest[3], valid, not turned)) / 2
+        return self._out(y, z)
+
+    def continued(self, x: Tensor, memory: Memory | None) -> tuple[Tensor, Memory]:
+        """As `forward` on a piece of a longer line, of an encoder that hears forward alone."""
+        u, z, weights, steps = self.in_proj(x).split(self.sizes, dim=-1)
+        y, memory = self.ahead.continued(torch.cat([u, weights], -1), steps, memory)
+        return self._out(y, z), memory
+
+    def _out(self, y: Tensor, z: Tensor) -> Tensor:
         kind = self.out_proj.weight.dtype
-        return self.out_proj(self.norm((y * F.silu(z)).float()).to(kind))
+        return self.out_proj(self.norm((y * F.silu(z)).to(kind)))
 
     @staticmethod
     def _one(

@@ -20,7 +20,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sonoformer.nn.blocks import DropPath
-from sonoformer.nn.selective_scan import Form, selective_scan
+from sonoformer.nn.selective_scan import Form, continued_scan, selective_scan
+
+Memory = tuple[Tensor, Tensor]
+"""What a mixer keeps from piece to piece: the last inputs of its convolution, and the state."""
 
 
 class CausalConv(nn.Module):
@@ -90,6 +93,14 @@ class Direction(nn.Module):
         y = selective_scan(x, delta, self.rates(), b, c, reverse=reverse, form=self.form)
         return torch.addcmul(y, self.D.to(y.dtype), x.to(y.dtype))
 
+    def continued(self, u: Tensor, memory: Memory | None) -> tuple[Tensor, Memory]:
+        """A piece of a longer line, without gradients; `memory` is what the piece before it left."""
+        joined, keep, state = join(u, memory, self.conv.weight.shape[2] - 1)
+        x = F.silu(self.conv(joined)[:, -u.shape[1] :])
+        delta, b, c = self.choose(x)
+        y, state = continued_scan(x, delta, self.rates(), b, c, state)
+        return torch.addcmul(y, self.D.to(y.dtype), x.to(y.dtype)), (keep, state)
+
     def choose(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Step sizes, in fp32, and input and output weights of the tokens."""
         states = self.A_log.shape[1]
@@ -144,6 +155,12 @@ class BiMamba(nn.Module):
             y = (y + self.back(u, valid, not turned)) / 2
         return self.out_proj((y * F.silu(z)).to(_accepted(y, self.out_proj)))
 
+    def continued(self, x: Tensor, memory: Memory | None) -> tuple[Tensor, Memory]:
+        """As `forward` on a piece of a longer line, of an encoder that hears forward alone."""
+        u, z = self.in_proj(x).chunk(2, dim=-1)
+        y, memory = self.ahead.continued(u, memory)
+        return self.out_proj((y * F.silu(z)).to(_accepted(y, self.out_proj))), memory
+
 
 class MambaBlock(nn.Module):
     """`x + mixer(norm(x))`.
@@ -171,6 +188,11 @@ class MambaBlock(nn.Module):
         """`(batch, tokens, dim)` -> the same; `valid` as in `BiMamba`."""
         return x + self.branch(x, valid)
 
+    def continued(self, x: Tensor, memory: Memory | None) -> tuple[Tensor, Memory]:
+        """As `forward` on a piece of a longer line; `memory` is what the piece before it left."""
+        added, memory = self.mixer.continued(self.norm(x), memory)  # type: ignore[operator]
+        return x + added, memory
+
     def branch(self, x: Tensor, valid: Tensor | None = None, turned: bool = False) -> Tensor:
         """What is added to `x`."""
         return self.drop_path(self.mixer(self.norm(x), valid, turned))
@@ -197,6 +219,13 @@ class Pair(nn.Module):
         """`(batch, tokens, dim)` -> the same, in fp32 at least."""
         added = self.one.branch(x, valid) + self.other.branch(x, valid, turned=True)
         return 2 * x + added.to(torch.promote_types(x.dtype, added.dtype))
+
+
+def join(u: Tensor, memory: Memory | None, taps: int) -> tuple[Tensor, Tensor, Tensor | None]:
+    """A piece behind the `taps` tokens before it, the last `taps` of both, and the state so far."""
+    tail = u.new_zeros(len(u), taps, u.shape[2]) if memory is None else memory[0]
+    joined = torch.cat([tail, u], 1)
+    return joined, joined[:, joined.shape[1] - taps :], None if memory is None else memory[1]
 
 
 def step_bias(uniform: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ as it is, which is how padding is passed over. All of it is computed in fp32 at 
 inputs or autocast: `a` and `delta` only meet in exp of numbers below zero, so that nothing there
 overflows, and states do not lose small inputs. Three forms give the same numbers:
 
-* `sequential`: the formulas, a step at a time; the judge of the others, and what is exported;
+* `sequential`: the formulas, a step at a time; the judge of the others;
 * `blocked`: decays and inputs of a block of steps at once, then a fused step each on what lies in
   the processor's cache: one exponential for each channel, state and token, and no memory that grows
   with the length but inputs and outputs;
@@ -33,6 +33,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from sonoformer.nn.scan_blocks import backward_blocks, forward_blocks
+from sonoformer.nn.scan_export import selective_node
 
 Form = Literal["auto", "blocked", "chunked", "sequential"]
 
@@ -59,7 +60,7 @@ def selective_scan(
         b: `(batch, tokens, states)`.
         c: `(batch, tokens, states)`.
         reverse: run from the last token to the first.
-        form: auto is blocked on a CPU, chunked elsewhere, sequential while a graph is exported.
+        form: auto is blocked on a CPU, chunked elsewhere; exported graphs hold a node `Scan`.
 
     Returns:
         `(batch, tokens, channels)`; float64 if the inputs are, else float32.
@@ -71,8 +72,10 @@ def selective_scan(
     kind = torch.float64 if u.dtype == torch.float64 else torch.float32
     with torch.autocast(u.device.type, enabled=False):
         given = [x.to(kind) for x in (u, delta, a, b, c)]
+        if torch.compiler.is_exporting():
+            return selective_node(given[0], given[1], given[2], given[3], given[4], reverse)
         if form == "auto":
-            form = _form_for(u)
+            form = "blocked" if u.device.type == "cpu" else "chunked"
         if form == "sequential":
             return sequential_scan(*given, reverse=reverse)[0]
         return _Scan.apply(*given, reverse, form == "chunked")
@@ -206,12 +209,6 @@ def _cut(x: Tensor, count: int) -> Tensor:
 def _joint(x: Tensor, count: int, length: int) -> Tensor:
     """The reverse of `_cut`."""
     return x if count == 1 else x.unflatten(0, (-1, count)).flatten(1, 2)[:, :length]
-
-
-def _form_for(u: Tensor) -> Form:
-    if torch.compiler.is_exporting():
-        return "sequential"
-    return "blocked" if u.device.type == "cpu" else "chunked"
 
 
 def _check(u: Tensor, delta: Tensor, a: Tensor, b: Tensor, c: Tensor, form: str) -> None:
