@@ -82,8 +82,10 @@ def freeze(encoder: nn.Module, config: AdaptationConfig, *, warming: bool = Fals
     first = {"full": 0, "partial": depth - config.blocks + 1, "head": depth + 2}[config.weights]
     if config.weights == "partial" and config.blocks > depth:
         raise UserError(f"blocks: the encoder has {depth} blocks; got {config.blocks}.")
+    adapted = getattr(encoder, "adapted", None)  # names, after `petl.install`
     for name, parameter in encoder.named_parameters():
-        parameter.requires_grad_(not warming and level[name] >= first)
+        chosen = level[name] >= first if adapted is None else name in adapted
+        parameter.requires_grad_(not warming and chosen)
 
 
 def parameter_groups(

@@ -13,6 +13,10 @@ class Attention(nn.Module):
     Args:
         dim: width; a multiple of `heads`.
         heads: number of heads.
+
+    Attributes:
+        aside: adds to what the heads found, from their queries `(batch, heads, tokens, head dim)`
+            alone; for learned keys and values (see `adaptation.prompts`). None by default.
     """
 
     def __init__(self, dim: int, heads: int) -> None:
@@ -20,6 +24,7 @@ class Attention(nn.Module):
         self.heads = heads
         self.qkv = nn.Linear(dim, 3 * dim)
         self.proj = nn.Linear(dim, dim)
+        self.aside: nn.Module | None = None
 
     def forward(self, x: Tensor, mask: Tensor | None = None, keep: int | None = None) -> Tensor:
         """`(batch, tokens, dim)` -> the same, or the first `keep` tokens of it.
@@ -32,19 +37,30 @@ class Attention(nn.Module):
         batch, tokens, dim = x.shape
         qkv = self.qkv(x).view(batch, tokens, 3, self.heads, dim // self.heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
-        x = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        x = self._found(q, k, v, mask)
         return self.proj(x.transpose(1, 2).reshape(batch, tokens, dim))
 
     def _first(self, x: Tensor, mask: Tensor | None, keep: int) -> Tensor:
         """All tokens are attended to, but only the first `keep` ask."""
         batch, _, dim = x.shape
-        weight, bias = self.qkv.weight, self.qkv.bias
+        weight, bias = plain_weights(self.qkv)
+        assert bias is not None
         q = F.linear(x[:, :keep], weight[:dim], bias[:dim])
         kv = F.linear(x, weight[dim:], bias[dim:])
         q = q.unflatten(2, (self.heads, -1)).transpose(1, 2)
         k, v = kv.unflatten(2, (2, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        out = self._found(q, k, v, mask)
         return self.proj(out.transpose(1, 2).reshape(batch, keep, dim))
+
+    def _found(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+        x = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        return x if self.aside is None else x + self.aside(q)
+
+
+def plain_weights(layer: nn.Linear) -> tuple[Tensor, Tensor | None]:
+    """Weight and bias with which a linear layer computes, adapted or not (`adaptation.linears`)."""
+    adapted = getattr(layer, "adapted", None)
+    return (layer.weight, layer.bias) if adapted is None else adapted()
 
 
 class Mlp(nn.Module):
