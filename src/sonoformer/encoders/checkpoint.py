@@ -6,7 +6,7 @@ names, so that an encoder can be taken out of any checkpoint.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -69,6 +69,7 @@ def save_encoder(
     *,
     extra: dict[str, Any] | None = None,
     tensors: dict[str, Tensor] | None = None,
+    only: Collection[str] | None = None,
 ) -> Path:
     """Write an encoder, and whatever comes with it.
 
@@ -78,9 +79,11 @@ def save_encoder(
         card: README.md.
         extra: further entries of config.json (head, classes, objective).
         tensors: further tensors, under names that do not begin with `encoder.`.
+        only: names of the encoder's tensors to write, where the others can be had elsewhere.
     """
     name = next(name for name, (_, kind) in ENCODERS.items() if type(encoder) is kind)
-    weights = {f"encoder.{key}": value for key, value in encoder.state_dict().items()}
+    state = encoder.state_dict().items()
+    weights = {f"encoder.{key}": value for key, value in state if only is None or key in only}
     config = {"encoder": {"name": name, "config": plain(encoder.config)}, **(extra or {})}
     return save_checkpoint(folder, {**weights, **(tensors or {})}, config, card)
 
@@ -93,20 +96,38 @@ def read_encoder(path: str | Path) -> tuple[nn.Module, dict[str, Tensor], dict[s
     """
     folder = find_checkpoint(path)
     tensors, config = load_checkpoint(folder)
+    encoder_class, options = described(config, folder)
+    if "adapted" in config:
+        raise UserError(
+            f"{folder}: holds what was trained beside an encoder, and not the encoder; "
+            "sonoformer.load_model puts them together"
+        )
+    own, rest = divided(tensors)
+    return filled(encoder_class, options, own, str(folder)), rest, config
+
+
+def described(config: dict[str, Any], folder: Path) -> tuple[type, Any]:
+    """Class and configuration of the encoder that a checkpoint's config.json tells of.
+
+    Raises:
+        UserError: it tells of none that is known.
+    """
     entry = config.get("encoder")
     name = str(entry.get("name")) if isinstance(entry, dict) else ""
     if not isinstance(entry, dict) or name not in ENCODERS:
         raise UserError(f"{folder}: unknown encoder {brief(name)!r}.{nearest(name, ENCODERS)}")
-    own = {
-        key.removeprefix("encoder."): value
-        for key, value in tensors.items()
-        if key.startswith("encoder.")
-    }
     kind, encoder_class = ENCODERS[name]
-    options: Any = build(kind, entry.get("config", {}), f"{folder}/config.json")
-    encoder = filled(encoder_class, options, own, str(folder))
-    rest = {key: value for key, value in tensors.items() if not key.startswith("encoder.")}
-    return encoder, rest, config
+    return encoder_class, build(kind, entry.get("config", {}), f"{folder}/config.json")
+
+
+def divided(tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """A checkpoint's tensors: the encoder's, by its own names, and all others."""
+    own: dict[str, Tensor] = {}
+    rest: dict[str, Tensor] = {}
+    for key, value in tensors.items():
+        stem = key.removeprefix("encoder.")
+        (rest if stem == key else own)[stem] = value
+    return own, rest
 
 
 def filled(kind: Callable[[Any], _E], config: Any, tensors: dict[str, Tensor], source: str) -> _E:

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from sonoformer.adaptation.parameters import AdaptationConfig
+from sonoformer.adaptation.petl import METHODS, Petl, PetlConfig
 from sonoformer.data.augment import AugmentConfig
 from sonoformer.encoders import EncoderName
 from sonoformer.errors import UserError
@@ -25,9 +26,10 @@ _COSINE = ScheduleConfig(name="cosine", warmup_steps=20)
 class FinetuneConfig:
     """Training a classifier, and how it is tested."""
 
-    method: Literal["train", "probe"] = "train"
+    method: Literal["train", "probe"] | Petl = "train"
     """train: the head and, as `weights` says, the encoder; probe: a linear classifier on the
-    features of the frozen encoder, in seconds."""
+    features of the frozen encoder, in seconds; the others train the head and a few weights beside
+    a frozen encoder, and save only these."""
     protocol: Literal["auto", "split", "folds", "groups"] = "auto"
     """split: one training, tested on the part called test; folds: each fold is tested by a model
     trained on the others; groups: the same with each group as a fold. auto: folds if the table has
@@ -93,6 +95,8 @@ class FinetuneConfig:
     """Which weights train."""
     augment: Annotated[AugmentConfig, _FLAT] = AugmentConfig()
     """What is done to the training clips."""
+    petl: PetlConfig = PetlConfig()
+    """Methods with few weights: their sizes and places."""
     probe: ProbeConfig = ProbeConfig()
     """probe: the classifier on frozen features."""
     train: Annotated[TrainConfig, _FLAT] = TrainConfig(optimiser=_ADAMW, schedule=_COSINE)
@@ -118,5 +122,10 @@ class FinetuneConfig:
             raise UserError(f"resamples: must be at least 100; got {self.resamples}.")
         if self.stride is not None and min(self.stride) < 1:
             raise UserError(f"stride: both must be at least 1; got {self.stride}.")
+        if self.method in METHODS and self.adaptation.weights != "full":
+            raise UserError(
+                f"weights: {self.adaptation.weights} says what trains, and so does method "
+                f"{self.method}; give one of them"
+            )
         if self.method == "probe" and self.classifier.head == "weighted":
             raise UserError("head: a probe is linear; the weighted head needs method train.")

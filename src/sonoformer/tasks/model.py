@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from sonoformer.encoders import (
     PatchEncoder,
     is_published,
-    read_encoder,
     read_hints,
     read_published,
     save_encoder,
@@ -24,6 +23,7 @@ from sonoformer.errors import UserError
 from sonoformer.files import read_json
 from sonoformer.settings import build, plain
 from sonoformer.spectral import FbankConfig
+from sonoformer.tasks.adapted import Adapted, read_adapted
 from sonoformer.tasks.heads import HeadConfig, PooledHead, build_head, wanted_layers
 from sonoformer.weights import assign, is_checkpoint
 
@@ -50,6 +50,7 @@ class Model(nn.Module):
         super().__init__()
         self.encoder, self.config, self.classes = encoder, config, tuple(classes)
         self.head = build_head(encoder, len(self.classes), config)
+        self.adapted: Adapted | None = None
         self.thresholds = tuple(thresholds) if thresholds else (0.5,) * len(self.classes)
         self._layers = wanted_layers(encoder, config)
 
@@ -124,6 +125,8 @@ class Model(nn.Module):
     def save(self, folder: str | Path, card: str = "", **facts: Any) -> Path:
         """Write the model as a checkpoint folder that `load_model` reads.
 
+        Of an encoder adapted by a few weights only these are written, and which encoder they need.
+
         Args:
             folder: where; an older checkpoint there is replaced.
             card: text of its README: what it was trained on, and its scores.
@@ -136,16 +139,27 @@ class Model(nn.Module):
             **facts,
         }
         tensors = {f"head.{name}": value for name, value in self.head.state_dict().items()}
-        return save_encoder(self.encoder, folder, card, extra=extra, tensors=tensors)
+        only = None
+        if self.adapted is not None:
+            extra["adapted"], only = self.adapted.to_dict(), self.adapted.names
+        return save_encoder(self.encoder, folder, card, extra=extra, tensors=tensors, only=only)
 
 
-def load_model(path: str | Path, device: torch.device | str = "cpu", **hints: Any) -> Model:
+def load_model(
+    path: str | Path,
+    device: torch.device | str = "cpu",
+    *,
+    base: str | Path | nn.Module | None = None,
+    **hints: Any,
+) -> Model:
     """The classifier in a checkpoint folder, in a run of `finetune`, or in a published checkpoint
     (a file of the AST or SSAST programs, or a folder of transformers); in evaluation mode.
 
     Args:
         path: the checkpoint.
         device: where to put it.
+        base: the encoder that an adapted one needs, or its checkpoint; the one that it was trained
+            on if absent. A module is shared by all models that are loaded on it.
         hints: what a published file does not say: `stride`, `pool`, `task`, `statistics`,
             `classes`, `profile`; see `encoders.published.Hints`.
 
@@ -156,7 +170,7 @@ def load_model(path: str | Path, device: torch.device | str = "cpu", **hints: An
     if is_published(path):
         return published_model(read_published(path, given), given.profile).to(device)
     folder = model_folder(path)
-    encoder, rest, config = read_encoder(folder)
+    encoder, rest, config, record = read_adapted(folder, base)
     if "head" not in config or not config.get("classes"):
         raise UserError(
             f"{folder}: holds an encoder but no classifier; `sonoformer embed` gives its features, "
@@ -166,7 +180,9 @@ def load_model(path: str | Path, device: torch.device | str = "cpu", **hints: An
     head = build(HeadConfig, config["head"], source)
     classes, thresholds = _lists(config, source)
     own = {name.removeprefix("head."): value for name, value in rest.items()}
-    return _assembled(encoder, classes, head, thresholds, own, str(folder)).to(device)
+    model = _assembled(encoder, classes, head, thresholds, own, str(folder))
+    model.adapted = record
+    return model.to(device)
 
 
 def published_model(found: Published, profile: Profile = "auto") -> Model:

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from sonoformer.adaptation.petl import METHODS, Petl
 from sonoformer.data.classes import class_weights, sampling_weights, targets
 from sonoformer.data.dataset import ClipDataset
 from sonoformer.data.keys import key
@@ -22,6 +23,7 @@ from sonoformer.encoders import PatchEncoder
 from sonoformer.evaluation.features import cached_features, compute_features, feature_key
 from sonoformer.evaluation.linear import fit_probe
 from sonoformer.run import Run
+from sonoformer.tasks.adapted import adapt
 from sonoformer.tasks.classification import Classifier
 from sonoformer.tasks.clips import Clips
 from sonoformer.tasks.config import FinetuneConfig
@@ -79,7 +81,11 @@ def prepare(
         UserError: as `make_encoder`.
     """
     encoder = starting_encoder(init, train, config, seed)
+    record = None
+    if config.method in METHODS:
+        record = adapt(encoder, init, cast(Petl, config.method), config.petl, seed)
     model = _model(encoder, task, config, seed)
+    model.adapted = record
     train, target, known = _labelled(train, task)
     crop = round(config.seconds * model.sample_rate)
     dataset = ClipDataset(
@@ -131,9 +137,12 @@ def train_turn(
 ) -> Trained:
     """Train encoder and head as the options say; curves and checkpoints go to `run`."""
     lesson = prepare(init, train, validation, task, config, seed)
-    count = sum(p.numel() for p in lesson.learner.parameters())
+    groups = lesson.learner.parameter_groups(config.train.optimiser.lr)
+    count = sum(p.numel() for group in groups for p in group["params"])
+    whole = sum(p.numel() for p in lesson.learner.parameters())
+    share = f" of {whole / 1e6:.2f} M" if count < whole else ""
     run.log(
-        f"training {count / 1e6:.2f} M weights on {len(lesson.data.dataset)} clips, "
+        f"training {count / 1e6:.2f} M{share} weights on {len(lesson.data.dataset)} clips, "
         f"{len(task.classes)} classes"
     )
     result = fit(
