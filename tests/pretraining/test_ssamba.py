@@ -75,8 +75,8 @@ def test_padding_changes_no_loss(objective: str, make: object) -> None:
 _TERMS = {
     "mspm": {"info_nce", "mse", "accuracy"},
     "mae": {"mse"},
-    "eat": {"frame", "utterance"},
-    "m2d": {"mse"},
+    "eat": {"patch", "utterance"},
+    "m2d": {"distance"},
 }
 
 

@@ -94,7 +94,7 @@ class Direction(nn.Module):
         return torch.addcmul(y, self.D.to(y.dtype), x.to(y.dtype))
 
     def continued(self, u: Tensor, memory: Memory | None) -> tuple[Tensor, Memory]:
-        """A piece of a longer line, without gradients; `memory` is what the piece before it left."""
+        """A piece of a longer line, no gradients; `memory` is what the piece before it left."""
         joined, keep, state = join(u, memory, self.conv.weight.shape[2] - 1)
         x = F.silu(self.conv(joined)[:, -u.shape[1] :])
         delta, b, c = self.choose(x)

@@ -1,4 +1,4 @@
-"""Recurrences as one node of an exported graph, whatever the number of their steps (ONNX `Scan`)."""
+"""Recurrences as one node of an exported graph, however many steps they take (ONNX `Scan`)."""
 
 from __future__ import annotations
 
