@@ -226,3 +226,32 @@ def test_a_corrected_command_may_follow_a_failed_one(world: Path, tmp_path: Path
     assert sonoformer("pretrain", world / "void", "--out", out, *SMALL) == 2
     assert sonoformer("pretrain", world / "recordings", "--out", out, *SMALL) == 0
     assert sonoformer("pretrain", world / "recordings", "--out", out, *SMALL) == 2
+
+
+def test_methods_are_listed_with_their_size(
+    world: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert sonoformer("finetune", "--method", "list", "--init", world / "pre") == 0
+    said = capsys.readouterr().out
+    lora = next(line for line in said.splitlines() if line.startswith("lora"))
+    # Two products of rank 8 at queries and values of five blocks of 128, and the final norm.
+    assert f"{5 * 2 * 2 * 8 * 128 + 256:,}" in lora
+    assert "deep-prompt" in said
+    assert sonoformer("finetune", "--method", "list", "--init", "no-such") == 2
+
+
+def test_few_weights_are_trained_and_used(
+    world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = sonoformer(
+        "finetune", world / "labels.csv", "--init", world / "pre", "--out", tmp_path / "lora",
+        "--steps", "4", "--batch-size", "4", "--workers", "0", "--resamples", "100",
+        "--method", "lora", "--petl.rank", "2",
+    )  # fmt: skip
+    assert code == 0
+    small = (tmp_path / "lora" / "model" / "model.safetensors").stat().st_size
+    assert small < 0.05 * (world / "pre" / "model" / "model.safetensors").stat().st_size
+    out = tmp_path / "table"
+    assert sonoformer("predict", world / "field", "--model", tmp_path / "lora", "--out", out) == 0
+    assert sonoformer("inspect", tmp_path / "lora") == 0
+    assert "lora" in capsys.readouterr().out

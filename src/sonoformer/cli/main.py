@@ -69,6 +69,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     tokens = list(sys.argv[1:] if argv is None else argv)
     try:
         _check_processes(tokens)
+        if tokens[:1] == ["finetune"] and _option(tokens, "--method") == "list":
+            from sonoformer.cli.methods import list_methods
+
+            list_methods(_option(tokens, "--init"))
+            raise SystemExit(0)
         make_app(tokens)(tokens)
     except UserError as error:
         speaker = "sonoformer" if leads() else f"sonoformer (process {rank()})"

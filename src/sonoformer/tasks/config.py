@@ -29,7 +29,7 @@ class FinetuneConfig:
     method: Literal["train", "probe"] | Petl = "train"
     """train: the head and, as `weights` says, the encoder; probe: a linear classifier on the
     features of the frozen encoder, in seconds; the others train the head and a few weights beside
-    a frozen encoder, and save only these."""
+    a frozen encoder, and save only these: `--method list` tells of them."""
     protocol: Literal["auto", "split", "folds", "groups"] = "auto"
     """split: one training, tested on the part called test; folds: each fold is tested by a model
     trained on the others; groups: the same with each group as a fold. auto: folds if the table has
@@ -49,7 +49,8 @@ class FinetuneConfig:
     leaks: Literal["refuse", "allow"] = "refuse"
     """What to do if the same file, group or content is on both sides of a split."""
     encoder: EncoderName = "ast"
-    """Encoder without a checkpoint: ast, a transformer; ssamba or ssamba2, state-space blocks."""
+    """Encoder without a checkpoint: ast, a transformer; the others have
+    state-space blocks, see `pretrain --help`."""
     size: Literal["micro", "tiny", "small", "base"] = "tiny"
     """Encoder without a checkpoint: width and depth."""
     tokens: Literal["patch", "frame"] = "patch"
