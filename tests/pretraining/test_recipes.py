@@ -28,6 +28,17 @@ def test_ssast(name: str, size: str, tokens: str, batch: int, lr: float) -> None
     assert config.front.frames(round(config.crop * 16000)) == 1024
 
 
+@pytest.mark.parametrize("size", ["tiny", "small", "base"])
+def test_ssamba(size: str) -> None:
+    config = build(PretrainConfig, *recipes.load(f"ssamba-{size}"))
+    assert (config.encoder, config.size, config.train.batch_size) == ("ssamba", size, 64)
+    optimiser = config.train.optimiser
+    assert (optimiser.name, optimiser.lr, optimiser.weight_decay) == ("adamw", 1e-4, 5e-8)
+    assert config.mspm.mask_ratio == 400 / 512
+    profile = recipes.load(f"ssamba-{size}", "reference")
+    assert build(PretrainConfig, *profile).encoder == "ssamba-reference"
+
+
 @pytest.mark.parametrize(
     ("name", "objective", "size"),
     [

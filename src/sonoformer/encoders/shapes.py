@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal
 
 from sonoformer.encoders.ast import ast_config
@@ -11,11 +12,12 @@ from sonoformer.encoders.patched import PatchEncoder
 from sonoformer.encoders.ssamba import ssamba_config
 from sonoformer.encoders.ssamba2 import ssamba2_config
 
-EncoderName = Literal["ast", "ssamba", "ssamba2"]
+EncoderName = Literal["ast", "ssamba", "ssamba2", "ssamba-reference"]
 SHAPES: dict[EncoderName, Callable[..., Any]] = {
     "ast": ast_config,
     "ssamba": ssamba_config,
     "ssamba2": ssamba2_config,
+    "ssamba-reference": partial(ssamba_config, wiring="reference"),
 }
 """Name -> its configuration by size, kind of tokens and changes."""
 

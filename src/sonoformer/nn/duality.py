@@ -55,7 +55,8 @@ def dual_pieces(
         kind = torch.promote_types(u.dtype, torch.float32)
         u, delta, a, b, c = (x.to(kind) for x in (u, delta, a, b, c))
         length = u.shape[1]
-        count = -(-length // _CHUNK)
+        # Rounded up without negative numbers, which ONNX divides in another way.
+        count = (length + _CHUNK - 1) // _CHUNK
         drive, log_decay, b, c = (
             _chunks(x, count) for x in (u * delta.unsqueeze(3), delta * a, b, c)
         )

@@ -32,7 +32,7 @@ class PretrainConfig:
     encoder: EncoderName = "ast"
     """ast: a transformer; ssamba: bidirectional state-space blocks without attention, whose time
     grows with the number of tokens and not with its square (SSAMBA); ssamba2: the same on
-    state-space duality, faster, ours."""
+    state-space duality, faster, ours; ssamba-reference: SSAMBA wired as its authors do."""
     size: Literal["micro", "tiny", "small", "base"] = "tiny"
     """Width and depth of the encoder."""
     tokens: Literal["patch", "frame"] = "patch"
