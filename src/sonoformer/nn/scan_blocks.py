@@ -116,9 +116,9 @@ def backward_blocks(
             through = _contract(b[clips, steps], g)
             du[clips, steps] = through * by
             m = work.products(before[number], len(g), reverse)
-            slow = torch.einsum("tbnd,nd->btd", m, rates)
+            slow = (m * rates).sum(2).transpose(0, 1)
             ddelta[clips, steps] = torch.addcmul(slow, through, at)
-            da += torch.einsum("tbnd,btd->nd", m, by)
+            da += m.mul_(by.transpose(0, 1).unsqueeze(2)).sum((0, 1))
     return du, ddelta, da.T, db, dc
 
 
@@ -193,8 +193,8 @@ def _contract(weights: Tensor, states: Tensor) -> Tensor:
 
 def _inner(states: Tensor, values: Tensor) -> Tensor:
     """sum over channels of `(steps, clips, n, channels)` and `(clips, steps, channels)`."""
-    product = torch.matmul(states, values.transpose(0, 1).unsqueeze(3))
-    return product.squeeze(3).transpose(0, 1)
+    # As a product of matrices this is a copy and a call for each token.
+    return (states * values.transpose(0, 1).unsqueeze(2)).sum(3).transpose(0, 1)
 
 
 def _slices(batch: int, rates: Tensor) -> Iterator[slice]:
