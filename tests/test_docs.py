@@ -83,7 +83,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 part = ("train", "train", "train", "test", "test", "train")[number // 2]
                 rows.append(f"{name},tone{number % 3},site{number // 2},s{number // 2},{part}")
     pool = [f"{row.split(',')[0]},{row.split(',')[2]},{n}.5" for n, row in enumerate(rows[1:])]
-    for table in ("pool.csv", "debian-pool.csv"):
+    for table in ("pool.csv", "debian-pool.csv", "shipped-pool.csv"):
         (root / table).write_text("\n".join(["path,group,weight", *pool]) + "\n")
     (root / "labels.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
     pretrained_ssast(root / "SSAST-Base-Patch-400.pth", "patch", "tiny", "std02")
