@@ -15,7 +15,8 @@ from sonoformer.pretraining.mspm import MspmConfig
 from sonoformer.settings import build, merged
 from sonoformer.tasks.config import FinetuneConfig
 
-PRETRAINED = [name for name in recipes.names() if name.startswith("ssast-")]
+STATES = ("ssamba-tiny", "ssamba-small", "ssamba-base")
+PRETRAINED = [n for n in recipes.names() if n.startswith("ssast-") or n in STATES]
 OWN = ("small", "small-pool", "rumble", "ultrasound")  # no paper's
 OTHERS = [name for name in recipes.names() if "objective" in recipes.load(name)[0]]
 FINETUNED = [name for name in recipes.names() if name not in (*PRETRAINED, *OWN, *OTHERS)]
@@ -99,7 +100,8 @@ def test_reference_asit_is_the_authors() -> None:
 
 FRAMES = {
     "audioset-20k": 1024, "esc50-frame": 512, "esc50-patch": 512, "speech-commands-v2": 128,
-    "superb-er": 600, "superb-ks": 100, "superb-sid": 1000,
+    "superb-er": 600, "superb-ks": 100, "superb-sid": 1000, "ssamba-audioset-20k": 1024,
+    "ssamba-esc50": 512, "ssamba-speech-commands-v2": 128,
 }  # fmt: skip
 
 

@@ -147,7 +147,10 @@ def test_names_that_no_program_gives(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("names", "said"),
     [
-        (["module.v.layers.0.mixer.in_proj.weight", "module.v.cls"], r"state-space model \(SSAMBA"),
+        (
+            ["module.v.layers.0.mixer.in_proj.weight", "module.v.cls"],
+            r"is no SSAMBA \(v\.cls_token missing",
+        ),
         (["conv1.weight", "layer1.0.bn1.weight"], "no AST of a known layout.*conv1.weight, layer1"),
         (["audio_spectrogram_transformer.layernorm.weight"], "name the folder that holds them"),
         (["cls_token", "pos_embed"], r"is no AST \(patch_embed.*shape of pos_embed \(3, 3\)"),

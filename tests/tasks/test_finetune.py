@@ -234,7 +234,7 @@ def test_a_fresh_encoder_keeps_only_the_shape(
     weights = {n: p for n, p in made.named_parameters() if p.ndim > 1}
     assert all(torch.equal(p, again.get_parameter(n)) for n, p in weights.items())
     assert not torch.equal(made.pos_embed, encoder.pos_embed)
-    kept = make_encoder(encoder, config(stride=(4, 4)), seed=1)
+    kept = make_encoder(encoder, config(stride=(4, 4), seconds=0.5), seed=1)
     assert torch.equal(kept.pos_embed, encoder.pos_embed)
 
 
