@@ -45,9 +45,9 @@ class DemoConfig:
 
     init: str = "ssast-tiny-patch"
     """Encoder that has listened before and goes on: a shipped one's name, or a checkpoint."""
-    pretrain_steps: int = 150
+    pretrain_steps: int = 80
     """Steps of listening to the recordings without labels, 16 clips each."""
-    finetune_steps: int = 100
+    finetune_steps: int = 60
     """Steps of each fine-tuning, 16 clips each."""
     labels: int = 10
     """Labelled clips a class."""
@@ -212,7 +212,7 @@ def _compare(
         train=TrainConfig(
             steps=steps,
             batch_size=16,
-            optimiser=OptimiserConfig(name="adamw", lr=5e-4, weight_decay=0.05, clip=1.0),
+            optimiser=OptimiserConfig(name="adamw", lr=1e-3, weight_decay=0.05, clip=1.0),
             schedule=ScheduleConfig(name="cosine", warmup_steps=max(1, steps // 10)),
         ),
     )
