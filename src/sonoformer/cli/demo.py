@@ -212,7 +212,7 @@ def _compare(
         train=TrainConfig(
             steps=steps,
             batch_size=16,
-            optimiser=OptimiserConfig(name="adamw", lr=1e-3, weight_decay=0.05, clip=1.0),
+            optimiser=OptimiserConfig(name="adamw", lr=5e-4, weight_decay=0.05, clip=1.0),
             schedule=ScheduleConfig(name="cosine", warmup_steps=max(1, steps // 10)),
         ),
     )
