@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from sonoformer.adaptation.petl import METHODS, PetlConfig
+from sonoformer.adaptation.petl import METHODS, PetlConfig, merge
 from sonoformer.data.manifest import Manifest
 from sonoformer.encoders import AstEncoder, load_encoder, save_encoder
 from sonoformer.errors import UserError
@@ -80,6 +80,16 @@ def test_it_learns(base: Path, train: Train) -> None:
     folder = train(base, method="lora", epochs=20)
     figures = json.loads((folder.parent / "metrics.json").read_text(encoding="utf-8"))
     assert figures["test"]["figures"]["accuracy"]["value"] == 1.0
+
+
+def test_a_merged_one_is_saved_whole(base: Path, train: Train, tmp_path: Path) -> None:
+    model = load_model(train(base, method="lora"))
+    scores = model.predict_waveforms(heard())
+    merge(model.encoder)
+    whole = load_model(model.save(tmp_path / "whole"))
+    torch.testing.assert_close(whole.predict_waveforms(heard()), scores, rtol=0, atol=1e-5)
+    base.rename(tmp_path / "away")
+    load_encoder(tmp_path / "whole")
 
 
 def test_several_share_one_base(base: Path, train: Train) -> None:

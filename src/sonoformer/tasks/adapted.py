@@ -17,11 +17,11 @@ from torch import Tensor, nn
 from sonoformer.adaptation.petl import METHODS, Petl, PetlConfig, install
 from sonoformer.data.keys import key
 from sonoformer.encoders import load_encoder
-from sonoformer.encoders.checkpoint import described, divided
+from sonoformer.encoders.checkpoint import described, divided, filled
 from sonoformer.encoders.shipped import shipped
 from sonoformer.errors import UserError
 from sonoformer.settings import build, plain
-from sonoformer.weights import assign, identity, load_checkpoint
+from sonoformer.weights import identity, load_checkpoint
 
 
 @dataclass(frozen=True)
@@ -102,19 +102,18 @@ def read_adapted(
     if entry is None:
         if base is not None:
             raise UserError(f"base: {folder} holds a whole encoder and needs no other")
-        with torch.device("meta"):
-            encoder = encoder_class(options)
-        assign(encoder, own, str(folder))
-        return encoder, rest, config, None
+        return filled(encoder_class, options, own, str(folder)), rest, config, None
     method, petl, place, weights = _entry(entry, folder)
     found = _base(base, place, weights, folder)
     state = found.state_dict()
-    with torch.device("meta"):
-        encoder = encoder_class(options)
+
+    def made(options: Any) -> nn.Module:
+        encoder: nn.Module = encoder_class(options)
         install(encoder, method, petl)
-    wanted = encoder.state_dict()
-    fitting = {n: v for n, v in state.items() if n in wanted and n not in own}
-    assign(encoder, {**fitting, **own}, str(folder))
+        return encoder
+
+    fitting = {n: v for n, v in state.items() if n not in own}
+    encoder = filled(made, options, {**fitting, **own}, str(folder))
     if isinstance(base, nn.Module):
         _share(encoder, base, fitting)
     return encoder, rest, config, Adapted(method, petl, place, weights, frozenset(own))

@@ -140,7 +140,8 @@ class Model(nn.Module):
         }
         tensors = {f"head.{name}": value for name, value in self.head.state_dict().items()}
         only = None
-        if self.adapted is not None:
+        # A merged encoder is a whole one again.
+        if self.adapted is not None and getattr(self.encoder, "adapted", None) is not None:
             extra["adapted"], only = self.adapted.to_dict(), self.adapted.names
         return save_encoder(self.encoder, folder, card, extra=extra, tensors=tensors, only=only)
 
