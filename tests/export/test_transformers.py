@@ -11,6 +11,7 @@ import torch
 import transformers
 
 import sonoformer as sf
+from sonoformer.adaptation.petl import PetlConfig, install
 from sonoformer.encoders import AstEncoder, ast_config, load_encoder, with_config
 from sonoformer.export import to_transformers
 from sonoformer.spectral import FbankConfig
@@ -111,6 +112,23 @@ def test_the_epsilons_that_differ_are_said_and_measured(tmp_path: Path) -> None:
     done = to_transformers(model, tmp_path / "out")
     assert "the head's 1e-05 becomes 1e-06" in done.notes[0]
     assert 0 < done.difference < 1e-4
+
+
+def test_what_was_adapted_is_merged_or_refused(tmp_path: Path) -> None:
+    model = ours()
+    names = install(model.encoder, "lora", PetlConfig(rank=4))
+    with torch.no_grad():
+        for name in names:
+            model.encoder.get_parameter(name).normal_(std=0.1)
+    to_transformers(model, tmp_path / "out")
+    spec = torch.randn(2, 128, 128)
+    with torch.no_grad():
+        assert (stock(tmp_path / "out")(spec).logits - model.logits(spec)).abs().max() < 2e-5
+    assert hasattr(model.encoder.blocks[0].attn.qkv, "lora_a")  # the model itself is left as it was
+    beside = ours()
+    install(beside.encoder, "houlsby")
+    with pytest.raises(sf.UserError, match="cannot be merged"):
+        to_transformers(beside, tmp_path / "other")
 
 
 @torch.inference_mode()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -10,6 +11,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from sonoformer.adaptation.petl import merge
 from sonoformer.encoders import (
     AstEncoder,
     PatchEncoder,
@@ -65,6 +67,11 @@ def to_transformers(
             other files.
     """
     encoder = cast(PatchEncoder, model.encoder) if isinstance(model, Model) else model
+    if getattr(encoder, "adapted", None) is not None:
+        # The format has ordinary layers only.
+        model = copy.deepcopy(model)
+        encoder = cast(PatchEncoder, model.encoder) if isinstance(model, Model) else model
+        merge(encoder)
     if not isinstance(encoder, AstEncoder):
         raise UserError(
             "transformers' AST cannot hold this model: its encoder is no AST; `--to onnx` takes it"

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import hashlib
 
-import torch
 from torch import nn
+
+from sonoformer.weights import identity
 
 
 def fingerprint(module: nn.Module) -> str:
     """Of a module's weights and its configuration and its encoder's."""
-    text = hashlib.blake2b(digest_size=16)
-    for part in (module, getattr(module, "encoder", None)):
-        text.update(repr(getattr(part, "config", "")).encode())
-    for name, value in module.state_dict().items():
-        text.update(name.encode())
-        text.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
-    return text.hexdigest()
+    configs = [repr(getattr(m, "config", "")) for m in (module, getattr(module, "encoder", None))]
+    text = "".join([*configs, identity(module.state_dict())])
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
