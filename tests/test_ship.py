@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from sonoformer.audio import write
 from sonoformer.cli.main import main
@@ -23,10 +24,9 @@ def test_a_run_becomes_an_encoder_with_a_card(tmp_path: Path) -> None:
     words = ["pretrain", str(tmp_path / "pool"), "--out", str(tmp_path / "run"), "--size", "micro",
              "--steps", "2", "--batch-size", "2", "--crop", "0.5", "--holdout", "0.3",
              "--workers", "0"]  # fmt: skip
-    try:
+    with pytest.raises(SystemExit) as end:
         main(words)
-    except SystemExit as end:
-        assert not end.code
+    assert not end.value.code
     pool = tmp_path / "pool.csv"
     pool.write_text("path,weight,package,kind,duration\na.wav,1,freepats,note,3600\n")
     suite = tmp_path / "suite"
