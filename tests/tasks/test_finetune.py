@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from sonoformer.tasks.classification import ClassifierConfig
 from sonoformer.tasks.config import FinetuneConfig
 from sonoformer.tasks.finetune import Finetuned, cost, finetune
 from sonoformer.tasks.model import load_model
+from sonoformer.training.config import OptimiserConfig
 
 LABELS = ["low", "mid", "high"] * 8
 MakeSet, Make, Start = Callable[..., Manifest], Callable[..., FinetuneConfig], Callable[..., Run]
@@ -148,6 +150,41 @@ def test_a_probe_says_what_its_saved_model_says(
     wave = torch.from_numpy(soundfile.read(manifest.paths[3], dtype="float32")[0])[None]
     scores = model.predict_waveforms(wave)[0].numpy()
     assert np.abs(scores - answers.scores[row]).max() < 1e-4
+
+
+def test_a_head_that_starts_as_a_probe(
+    make_set: MakeSet, encoder: AstEncoder, config: Make, start: Start
+) -> None:
+    manifest = make_set(LABELS, fold=["1", "1", "1", "2", "2", "2"] * 4)
+    still = OptimiserConfig(lr=1e-12)
+    probe = config(method="probe")
+    begun = config(epochs=0.1, classifier=ClassifierConfig(head="probe"))
+    begun = replace(begun, train=replace(begun.train, optimiser=still))
+    found = [
+        do(manifest, encoder, each, start(each, name)).answers[0]
+        for name, each in (("probe", probe), ("begun", begun))
+    ]
+    # Before it has learned anything it says what the probe says.
+    assert np.abs(found[0].scores - found[1].scores).max() < 1e-4
+    learned = config(epochs=4, classifier=ClassifierConfig(head="probe"))
+    run = start(learned)
+    result = do(manifest, encoder, learned, run)
+    assert result.card is not None
+    assert result.card.figures["accuracy"].value >= 0.8
+    assert np.abs(found[0].scores - result.answers[0].scores).max() > 1e-2
+    assert load_model(run.folder / "fold-2").config.pool == "bands_std"
+
+
+def test_a_head_that_starts_as_a_probe_of_several_labels(
+    make_set: MakeSet, encoder: AstEncoder, config: Make, start: Start
+) -> None:
+    manifest = make_set(LABELS)
+    rows = [[name, "tone"] if i % 2 else [name] for i, name in enumerate(LABELS)]
+    table = manifest.table.with_columns(labels=pl.Series(rows))
+    settings = config(epochs=1, test=0.25, classifier=ClassifierConfig(head="probe"))
+    result = do(Manifest.of(table, "tones"), encoder, settings, start(settings))
+    assert result.card is not None
+    assert result.card.figures["mAP"].value > 0.8
 
 
 def test_several_labels_with_gaps_in_what_is_known(

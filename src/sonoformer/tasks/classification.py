@@ -35,13 +35,14 @@ class ClassifierConfig:
     loss: Literal["auto", "ce", "bce"] = "auto"
     """ce: cross-entropy over classes; bce: binary cross-entropy for each. auto: ce for single, bce
     for multi. bce for single is what SSAST uses on Speech Commands."""
-    head: Literal["norm_linear", "weighted"] = "norm_linear"
-    """norm_linear: LayerNorm and a linear layer on pooled tokens (AST, SSAST); weighted: SUPERB's
-    learned mix of all blocks."""
+    head: Literal["norm_linear", "probe", "weighted"] = "norm_linear"
+    """norm_linear: LayerNorm and a linear layer on pooled tokens (AST, SSAST), from random weights;
+    probe: a linear layer that starts as a probe of the frozen encoder, whose features training then
+    changes less (Kumar et al. 2022); weighted: SUPERB's learned mix of all blocks."""
     pool: Literal["auto", "mean", "cls", "bands", "bands_std"] = "auto"
     """mean: average of the tokens of real sound (SSAST); cls: average of cls and dist (AST); bands:
     an average over time for each frequency row; bands_std: with the standard deviation over time.
-    auto: bands_std for a probe, else mean."""
+    auto: bands_std for a probe and a head that starts as one, else mean."""
     layers: tuple[int, ...] | None = None
     """Blocks, from 0, whose outputs are pooled and put together; the final output if absent."""
     label_smoothing: float = 0.0
@@ -76,14 +77,15 @@ class ClassifierConfig:
         """The pooling that `pool` means in training, or for a probe."""
         if self.pool != "auto":
             return self.pool
-        return "bands_std" if probe else "mean"
+        return "bands_std" if probe or self.head == "probe" else "mean"
 
     def head_config(self, single: bool, *, probe: bool = False) -> HeadConfig:
         """The head of a model for this task."""
         if probe:
             return HeadConfig("linear", self.pooling(probe=True), self.layers, single, single)
         softmax = single and self.loss != "bce"
-        return HeadConfig(self.head, self.pooling(), self.layers, single, softmax)
+        kind = "linear" if self.head == "probe" else self.head
+        return HeadConfig(kind, self.pooling(), self.layers, single, softmax)
 
 
 def cross_entropy(

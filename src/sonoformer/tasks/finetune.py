@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sonoformer.data.dataset import collate
 from sonoformer.data.manifest import Manifest
+from sonoformer.encoders import PatchEncoder
 from sonoformer.errors import UserError
 from sonoformer.evaluation.metrics import MULTI, SINGLE, Answers, joined, score
 from sonoformer.evaluation.predictions import load_predictions
@@ -185,33 +187,25 @@ def _train(
     """Train, test, and write all that comes of it."""
     clips, config = job.clips, job.config
     test, scores = clips.take(turn.test), None
-    if config.method == "probe":
-        trained, scores = probe_turn(
-            job.init,
+
+    def features(encoder: PatchEncoder) -> NDArray[np.float32]:
+        return clip_features(
+            encoder,
             clips,
-            turn,
-            job.task,
             config,
-            run,
-            features=lambda encoder: clip_features(
-                encoder,
-                clips,
-                config,
-                job.features,
-                data=job.data,
-                device=job.device,
-                progress=progress,
-            ),
-            seed=seed,
+            job.features,
+            data=job.data,
+            device=job.device,
+            progress=progress,
         )
+
+    shared = (job.init, clips, turn, job.task, config, run)
+    if config.method == "probe":
+        trained, scores = probe_turn(*shared, features=features, seed=seed)
     else:
         trained = train_turn(
-            job.init,
-            clips.take(turn.train),
-            clips.take(turn.validation),
-            job.task,
-            config,
-            run,
+            *shared,
+            features=features,
             seed=seed,
             device=job.device,
             resume=resume,

@@ -21,7 +21,7 @@ from sonoformer.data.order import Order
 from sonoformer.data.views import Windows
 from sonoformer.encoders import PatchEncoder
 from sonoformer.evaluation.features import cached_features, compute_features, feature_key
-from sonoformer.evaluation.linear import fit_probe
+from sonoformer.evaluation.linear import LinearProbe, fit_probe
 from sonoformer.run import Run
 from sonoformer.tasks.adapted import adapt
 from sonoformer.tasks.classification import Classifier
@@ -124,19 +124,38 @@ def prepare(
 
 def train_turn(
     init: Init,
-    train: Clips,
-    validation: Clips | None,
+    clips: Clips,
+    turn: Turn,
     task: Task,
     config: FinetuneConfig,
     run: Run,
     *,
+    features: Callable[[PatchEncoder], NDArray[np.float32]],
     seed: int,
     device: str,
     resume: bool,
     bar: bool | None = None,
 ) -> Trained:
-    """Train encoder and head as the options say; curves and checkpoints go to `run`."""
+    """Train encoder and head as the options say; curves and checkpoints go to `run`.
+
+    Args:
+        init, task, config, run: as for every training.
+        clips: the clips of all parts.
+        turn: which of them are trained on and watched.
+        features: encoder -> `(clips, dim)`, for a head that starts as a probe.
+        seed: of weights, order and augmentation.
+        device: where to train.
+        resume: continue from the run's checkpoint.
+        bar: show a progress bar; on a terminal only by default.
+    """
+    train, validation = clips.take(turn.train), clips.take(turn.validation)
     lesson = prepare(init, train, validation, task, config, seed)
+    if config.classifier.head == "probe":
+        model = lesson.learner.model
+        matrix = features(cast(PatchEncoder, model.encoder))
+        found = _fitted(matrix, clips, turn.train, task, config, seed)
+        _begin(model, found)
+        run.log(f"the head starts as a probe: penalty {found.penalty:g}")
     groups = lesson.learner.parameter_groups(config.train.optimiser.lr)
     count = sum(p.numel() for group in groups for p in group["params"])
     whole = sum(p.numel() for p in lesson.learner.parameters())
@@ -182,31 +201,49 @@ def probe_turn(
     """
     rows = np.concatenate([turn.train, turn.validation])
     encoder = starting_encoder(init, clips.take(rows), config, seed).eval()
+    matrix = features(encoder)
+    found = _fitted(matrix, clips, rows, task, config, seed)
+    run.log(f"probe of {len(rows)} clips: penalty {found.penalty:g}")
+    model = Model(encoder, task.classes, config.classifier.head_config(task.single, probe=True))
+    _begin(model, found)
+    facts: dict[str, object] = {"penalty": found.penalty}
+    run.metrics({**facts, "held_out_losses": {f"{p:g}": v for p, v in found.losses.items()}})
+    return Trained(model.eval(), [], facts), found.probabilities(matrix[turn.test])
+
+
+def _fitted(
+    matrix: NDArray[np.float32],
+    clips: Clips,
+    rows: NDArray[np.int64],
+    task: Task,
+    config: FinetuneConfig,
+    seed: int,
+) -> LinearProbe:
+    """A linear classifier of the features `(clips, dim)` of those `rows` that say something."""
     keep, target, known = _targets(clips.take(rows), task)
     rows = rows[keep]
     weight = None
     if config.classifier.class_weights == "balanced":
         weight = (target @ class_weights(target, known)).astype(np.float32)
-    matrix = features(encoder)
-    found = fit_probe(
+    single = config.classifier.head_config(task.single, probe=config.method == "probe").softmax
+    return fit_probe(
         matrix[rows],
         target > 0,
-        single=task.single,
-        known=None if task.single else known,
+        single=single,
+        known=None if single else known,
         weight=weight,
         groups=group_names(clips.manifest.take(rows.tolist())),
         config=config.probe,
         seed=seed,
     )
-    run.log(f"probe of {len(rows)} clips: penalty {found.penalty:g}")
-    model = Model(encoder, task.classes, config.classifier.head_config(task.single, probe=True))
+
+
+def _begin(model: Model, probe: LinearProbe) -> None:
+    """Give a model's linear head the weights of a probe."""
     network = cast(nn.Linear, cast(PooledHead, model.head).network)
     with torch.no_grad():
-        network.weight.copy_(torch.from_numpy(found.weight))
-        network.bias.copy_(torch.from_numpy(found.bias))
-    facts: dict[str, object] = {"penalty": found.penalty}
-    run.metrics({**facts, "held_out_losses": {f"{p:g}": v for p, v in found.losses.items()}})
-    return Trained(model.eval(), [], facts), found.probabilities(matrix[turn.test])
+        network.weight.copy_(torch.from_numpy(probe.weight))
+        network.bias.copy_(torch.from_numpy(probe.bias))
 
 
 def clip_features(
