@@ -21,9 +21,12 @@ from sonoformer.files import read_json
 from sonoformer.run import Run
 from sonoformer.tasks import finetune as module
 from sonoformer.tasks.classification import ClassifierConfig
+from sonoformer.tasks.clips import Clips
 from sonoformer.tasks.config import FinetuneConfig
 from sonoformer.tasks.finetune import Finetuned, cost, finetune
 from sonoformer.tasks.model import load_model
+from sonoformer.tasks.turn import Trained, train_turn
+from sonoformer.tasks.turns import Turn
 from sonoformer.training.config import OptimiserConfig
 
 LABELS = ["low", "mid", "high"] * 8
@@ -187,6 +190,39 @@ def test_a_head_that_starts_as_a_probe_of_several_labels(
     assert result.card.figures["mAP"].value > 0.8
 
 
+@pytest.mark.parametrize("method", ["probe", "train"])
+def test_one_clip_of_each_class_is_enough_to_train(
+    make_set: MakeSet, encoder: AstEncoder, config: Make, start: Start, method: str
+) -> None:
+    settings = config(epochs=2, method=method, shots=1, validation=0.2, test=0.25)
+    run = start(settings)
+    result = do(make_set(LABELS), encoder, settings, run)
+    assert "shots: 1 of each class, 3 of 12 clips" in run.lines  # type: ignore[attr-defined]
+    assert result.card is not None
+
+
+def test_each_seed_draws_its_own_shots_and_says_what_is_short(
+    make_set: MakeSet, encoder: AstEncoder, config: Make, start: Start
+) -> None:
+    labels = ["low", "mid"] * 9 + ["high"] * 2
+    parts = ["train"] * 12 + ["test"] * 6 + ["train", "test"]
+    settings = config(epochs=1, shots=2, seeds=3)
+    run = start(settings)
+    found = set()
+
+    def watch(init: object, clips: Clips, turn: Turn, *rest: object, **options: object) -> Trained:
+        found.add(tuple(turn.train.tolist()))
+        return train_turn(init, clips, turn, *rest, **options)  # type: ignore[arg-type]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "train_turn", watch)
+        do(make_set(labels, split=parts), encoder, settings, run)
+    assert len(found) == 3
+    assert {len(rows) for rows in found} == {5}
+    text = "fewer than 2 clips to train on, all of them taken: high (1)"
+    assert sum(text in line for line in run.lines) == 3  # type: ignore[attr-defined]
+
+
 def test_several_labels_with_gaps_in_what_is_known(
     make_set: MakeSet, encoder: AstEncoder, config: Make, start: Start
 ) -> None:
@@ -308,7 +344,7 @@ def test_other_data_is_not_resumed(
 @pytest.mark.parametrize(
     ("options", "name"),
     [({"seeds": 0}, "seeds"), ({"folds": 1}, "folds"), ({"test": 1.0}, "test"),
-     ({"seconds": 0.0}, "seconds"), ({"stride": (0, 1)}, "stride"),
+     ({"shots": 0}, "shots"), ({"seconds": 0.0}, "seconds"), ({"stride": (0, 1)}, "stride"),
      ({"method": "probe", "classifier": ClassifierConfig(head="weighted")}, "head")],
 )  # fmt: skip
 def test_options_out_of_range_are_named(options: dict, name: str) -> None:

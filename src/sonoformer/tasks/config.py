@@ -44,6 +44,9 @@ class FinetuneConfig:
     """Share of the training groups set aside to watch training, and to choose the weights if `best`
     is given; 0 uses what the table calls validation, and trains on all else. Test clips are never
     used for that."""
+    shots: int | None = None
+    """Train on so many clips of each class only, drawn from the training clips by seed, from as
+    many groups as there are; a draw of more holds those of a draw of fewer. All by default."""
     test: float = 0.2
     """split: share of the groups to test on, if the table has no split column; 0 tests nothing."""
     leaks: Literal["refuse", "allow"] = "refuse"
@@ -113,6 +116,8 @@ class FinetuneConfig:
                 f"validation, test: must be at least 0 and below 1; got {self.validation} and "
                 f"{self.test}."
             )
+        if self.shots is not None and self.shots < 1:
+            raise UserError(f"shots: must be at least 1; got {self.shots}.")
         if self.seconds <= 0:
             raise UserError(f"seconds: must be above 0; got {self.seconds}.")
         if self.fixed_frames is not None and not 0 <= self.fixed_frames <= 10**6:

@@ -30,7 +30,7 @@ from sonoformer.tasks.outcome import headline, write_outcome, write_summary
 from sonoformer.tasks.scoring import answers_about, score_clips, unknown_notice
 from sonoformer.tasks.start import Init, make_encoder
 from sonoformer.tasks.turn import clip_features, prepare, probe_turn, train_turn
-from sonoformer.tasks.turns import Task, Turn, check, divide, fingerprint, task_of, turns
+from sonoformer.tasks.turns import Task, Turn, check, divide, few, fingerprint, task_of, turns
 from sonoformer.training.cost import Estimate, estimate
 from sonoformer.training.devices import resolve_device
 from sonoformer.training.plan import Plan
@@ -139,7 +139,7 @@ def cost(
     A probe's cost is that of one pass over the clips, which this overestimates.
     """
     job = _job(manifest, init, config, run, seed, device, None, None, False)
-    turn = job.turns[0]
+    turn = few(job.turns[0], job.clips.manifest, config, seed, run.log)
     lesson = prepare(init, job.clips.take(turn.train), None, job.task, config, seed)
     order, dataset = lesson.data.order, lesson.data.dataset
     lengths = dataset.source.lengths
@@ -186,6 +186,7 @@ def _train(
 ) -> _Done:
     """Train, test, and write all that comes of it."""
     clips, config = job.clips, job.config
+    turn = few(turn, clips.manifest, config, seed, run.log)
     test, scores = clips.take(turn.test), None
 
     def features(encoder: PatchEncoder) -> NDArray[np.float32]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
@@ -15,6 +15,7 @@ from sonoformer.data.classes import targets
 from sonoformer.data.findings import refuse_errors
 from sonoformer.data.leaks import find_leaks
 from sonoformer.data.manifest import Manifest, natural
+from sonoformer.data.shots import few_shots
 from sonoformer.data.splits import cross_validation, folds, leave_one_group_out, split
 from sonoformer.errors import UserError
 from sonoformer.tasks.config import FinetuneConfig
@@ -92,6 +93,27 @@ def turns(manifest: Manifest, config: FinetuneConfig, seed: int) -> list[Turn]:
     if not len(rows["train"]):
         raise UserError(f"{manifest.source}: no clip is in the part called train")
     return [Turn("", **rows)]
+
+
+def few(
+    turn: Turn, manifest: Manifest, config: FinetuneConfig, seed: int, say: Callable[[str], None]
+) -> Turn:
+    """The turn with no more than `shots` training clips of each class, and a line of what was
+    taken; as it is if that is not asked for.
+
+    Validation clips are left to watch training, but a probe, which would learn from them, gets
+    none.
+    """
+    if config.shots is None:
+        return turn
+    found = few_shots(manifest.take(turn.train.tolist()), config.shots, seed)
+    say(f"shots: {config.shots} of each class, {len(found.rows)} of {len(turn.train)} clips")
+    if found.short:
+        named = [f"{name} ({count})" for name, count in found.short.items()]
+        shown = ", ".join(named[:8]) + (", ..." if len(named) > 8 else "")
+        say(f"shots: fewer than {config.shots} clips to train on, all of them taken: {shown}")
+    watched = turn.validation[:0] if config.method == "probe" else turn.validation
+    return replace(turn, train=turn.train[found.rows], validation=watched)
 
 
 def task_of(manifest: Manifest, config: FinetuneConfig) -> Task:
