@@ -223,6 +223,20 @@ def test_each_seed_draws_its_own_shots_and_says_what_is_short(
     assert sum(text in line for line in run.lines) == 3  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_checkpointing_learns_the_same(
+    make_set: MakeSet, encoder: AstEncoder, config: Make, start: Start, precision: str
+) -> None:
+    manifest, weights = make_set(LABELS), []
+    for name, checkpointing in (("plain", False), ("frugal", True)):
+        settings = config(epochs=2, classifier=ClassifierConfig(drop_path=0.3))
+        train = replace(settings.train, precision=precision, checkpointing=checkpointing)
+        settings = replace(settings, train=train)
+        result = do(manifest, encoder, settings, start(settings, name))
+        weights.append(load_model(result.models[0]).state_dict())
+    assert all(torch.equal(weights[1][name], value) for name, value in weights[0].items())
+
+
 def test_several_labels_with_gaps_in_what_is_known(
     make_set: MakeSet, encoder: AstEncoder, config: Make, start: Start
 ) -> None:

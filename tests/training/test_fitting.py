@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import random
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -475,3 +476,8 @@ def test_a_longer_run_goes_on_from_a_finished_one(bench: Bench) -> None:
     a, b = (read_checkpoint(bench.root / n / "checkpoints/last.ckpt") for n in ("whole", "grown"))
     assert differences(a["state_dict"], b["state_dict"]) == []
     assert differences(a["optimizer_states"], b["optimizer_states"]) == []
+
+
+def test_an_encoder_without_blocks_is_not_computed_again(bench: Bench) -> None:
+    with pytest.raises(UserError, match="checkpointing: Encoder does not know how"):
+        bench.fit("frugal", replace(PLAIN, checkpointing=True))

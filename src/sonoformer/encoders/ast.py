@@ -113,6 +113,7 @@ class AstEncoder(PatchEncoder):
         valid: Tensor | None,
         grid: tuple[int, int],
         layers: Sequence[int] | None = None,
+        start: int = 0,
     ) -> Tokens:
         """Embeddings -> tokens after the final norm, and the outputs of the blocks in `layers`.
 
@@ -121,11 +122,12 @@ class AstEncoder(PatchEncoder):
             valid: bool `(batch, tokens)`; invalid tokens are attended to by nobody.
             grid: counts `(freq, time)`.
             layers: blocks, counted from 0, whose outputs are wanted too.
+            start: the first block to compute, see `PatchEncoder.encode`.
         """
-        x, mask = self._begin(x, valid)
+        x, mask = (x, self._mask(valid)) if start else self._begin(x, valid)
         kept: dict[int, Tensor] = {}
-        for number, block in enumerate(self.blocks):
-            x = block(x, mask)
+        for number, block in enumerate(self.blocks[start:], start):
+            x = self.through(block, x, mask)
             if layers is not None and number in layers:
                 kept[number] = x
         if valid is None:
@@ -146,8 +148,8 @@ class AstEncoder(PatchEncoder):
         pixels, grid, valid = self._heard(audio, lengths)
         x, mask = self._begin(self.embed_patches(pixels, grid), valid)
         for block in self.blocks[:-1]:
-            x = block(x, mask)
-        return self.norm(self.blocks[-1](x, mask, self.config.prefix)).mean(1)
+            x = self.through(block, x, mask)
+        return self.norm(self.through(self.blocks[-1], x, mask, self.config.prefix)).mean(1)
 
     def _begin(self, x: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Embeddings with the prefix tokens in front, and the mask of the blocks."""

@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from sonoformer.encoders.embedding import embed
 from sonoformer.errors import UserError
@@ -73,9 +74,14 @@ class PatchEncoder(nn.Module):
     Args:
         config: has `dim`, `patch`, `stride`, `table`, `table_stride`, `positions`, `prefix` and
             `front`, as `AstConfig`.
+
+    Attributes:
+        checkpointing: keep only what enters each block for the backward pass, and compute the rest
+            again there (Chen et al. 2016); the gradients are the same.
     """
 
     order_matters = True
+    checkpointing = False
     blocks: nn.ModuleList
     norm: nn.Module
 
@@ -161,6 +167,7 @@ class PatchEncoder(nn.Module):
         valid: Tensor | None,
         grid: tuple[int, int],
         layers: Sequence[int] | None = None,
+        start: int = 0,
     ) -> Tokens:
         """Embeddings -> tokens after the final norm, and the outputs of the blocks in `layers`.
 
@@ -169,8 +176,17 @@ class PatchEncoder(nn.Module):
             valid: bool `(batch, tokens)`; tokens that are not valid are heard by no other.
             grid: counts `(freq, time)`.
             layers: blocks, counted from 0, whose outputs are wanted too.
+            start: the first block to compute; from 1 on `x` is what the block before it gave,
+                `(batch, prefix + tokens, dim)` as in `Tokens.layers`.
         """
         raise NotImplementedError
+
+    def through(self, block: nn.Module, x: Tensor, mask: Tensor | None, *rest: int) -> Tensor:
+        """The output of a block, called as such; computed again in the backward pass where
+        `checkpointing` asks for it."""
+        if self.checkpointing and torch.is_grad_enabled():
+            return checkpoint(block, x, mask, *rest, use_reentrant=False)
+        return block(x, mask, *rest)
 
     def forward(
         self, audio: Tensor, lengths: Tensor | None = None, layers: Sequence[int] | None = None

@@ -159,6 +159,7 @@ class SsambaEncoder(PatchEncoder):
         valid: Tensor | None,
         grid: tuple[int, int],
         layers: Sequence[int] | None = None,
+        start: int = 0,
     ) -> Tokens:
         """Embeddings -> tokens after the final norm, and the outputs of the blocks in `layers`.
 
@@ -168,19 +169,22 @@ class SsambaEncoder(PatchEncoder):
             grid: counts `(freq, time)`.
             layers: blocks (pairs with the reference wiring), counted from 0, whose outputs are
                 wanted too.
+            start: the first block (or pair) to compute, see `PatchEncoder.encode`.
 
         Raises:
             ValueError: there are no tokens.
         """
         if not x.shape[1]:
             raise ValueError("a clip without any patches has no tokens to encode")
+        if not start:
+            x = torch.cat([self._prefix().expand(len(x), -1, -1).to(x.dtype), x], 1)
         real = valid
         if real is None:
-            real = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device)
+            real = torch.ones(len(x), x.shape[1] - 1, dtype=torch.bool, device=x.device)
         x, line, back = self._line_up(x, valid)
         kept: dict[int, Tensor] = {}
-        for number, block in enumerate(self.blocks):
-            x = block(x, line)
+        for number, block in enumerate(self.blocks[start:], start):
+            x = self.through(block, x, line)
             if layers is not None and number in layers:
                 kept[number] = x if back is None else gather(x, back)
         x = self.norm(self.norm(x)) if self.twice else self.norm(x)
@@ -193,25 +197,28 @@ class SsambaEncoder(PatchEncoder):
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """The line that the blocks see, its valid mask, and where each token went.
 
+        Args:
+            x: `(batch, 1 + tokens, dim)`, cls first.
+            valid: bool `(batch, tokens)`.
+
         Returns:
             `(batch, 1 + tokens, dim)`: valid tokens and cls, then the others; bool of the same
             length, None if all are valid; ids that put cls first and the rest in its old order,
             None if it is there already.
         """
-        whole = torch.cat([self._prefix().expand(len(x), -1, -1).to(x.dtype), x], 1)
         some = None if all_valid(valid) else valid
         if some is None and self.config.cls == "first":
-            return whole, None, None
-        real = torch.ones_like(x[:, :, 0], dtype=torch.bool) if some is None else some
+            return x, None, None
+        real = torch.ones_like(x[:, 1:, 0], dtype=torch.bool) if some is None else some
         count = real.sum(1, keepdim=True)
         before = {"first": 0 * count, "middle": count // 2, "last": count}[self.config.cls]
         # Doubled, so that cls fits in between.
-        rank = 2 * (real.cumsum(1) - 1).masked_fill(~real, whole.shape[1])
+        rank = 2 * (real.cumsum(1) - 1).masked_fill(~real, x.shape[1])
         order = torch.cat([2 * before - 1, rank], 1).argsort(dim=1, stable=True)
         line = None
         if some is not None:
-            line = torch.arange(whole.shape[1], device=x.device) <= count
-        return gather(whole, order), line, order.argsort(dim=1)
+            line = torch.arange(x.shape[1], device=x.device) <= count
+        return gather(x, order), line, order.argsort(dim=1)
 
     def _mixer(self) -> nn.Module:
         """A new mixer of a block."""

@@ -140,8 +140,13 @@ class Encoder(Protocol):
         valid: Tensor | None,
         grid: tuple[int, int],
         layers: Sequence[int] | None = None,
+        start: int = 0,
     ) -> Tokens:
-        """Embeddings `(batch, tokens, dim)` -> `Tokens`; prefix tokens are added here."""
+        """Embeddings `(batch, tokens, dim)` -> `Tokens`; prefix tokens are added here.
+
+        With a `start` above 0 blocks before it are left out, and `x` `(batch, prefix + tokens,
+        dim)` is what they gave.
+        """
         ...
 
     def pooled(

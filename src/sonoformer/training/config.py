@@ -135,6 +135,9 @@ class TrainConfig:
     each holds a share of its weights and moments, for models too large for one device."""
     compile: bool = False
     """Compile the encoder with torch.compile: a slow start, then faster steps."""
+    checkpointing: bool = False
+    """Keep little of the encoder's blocks for the backward pass and compute the rest again there: a
+    fraction of the memory for about a third more time, and the same gradients."""
     tensorboard: bool = False
     """Write the curves for TensorBoard too."""
 

@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 from sonoformer.data.batch import Batch
 from sonoformer.training.config import TrainConfig
 from sonoformer.training.devices import autocast, resolve_device, resolve_precision
+from sonoformer.training.fitting import checkpointed_encoders
 from sonoformer.training.learner import Learner
 from sonoformer.training.optimisers import build_optimiser
 
@@ -72,7 +73,8 @@ def estimate(
     optimiser = build_optimiser(trial, config.optimiser)
     batch = batch.to(where)
     passes: list[float] = []
-    with torch.random.fork_rng(devices=[where] if where.type == "cuda" else []):
+    frugal = checkpointed_encoders(trial, config.checkpointing)
+    with torch.random.fork_rng(devices=[where] if where.type == "cuda" else []), frugal:
         while len(passes) < 3 and (not passes or passes[-1] < _SLOW):
             began = time.perf_counter()
             with autocast(precision, where):

@@ -116,8 +116,7 @@ def fit(
     plan = Plan.of(config, train.order.steps_per_epoch)
     _check(config, plan, validation)
     step = from_leader(_position(run, plan, seed, resume) if leads() else 0)
-    rate = int(getattr(learner.encoder, "sample_rate", 1))
-    report = Report(run, plan, step, rate, config.tensorboard, progress)
+    report = Report(run, plan, step, train.dataset.source.sample_rate, config.tensorboard, progress)
     cycle = Cycle(plan, config, run, report, _shared(validation, config), seed, precision)
 
     def loader(rank: int, world: int) -> Watched:
@@ -139,7 +138,8 @@ def fit(
     module = Module(trained, config, loader, guard, cycle.window)
     cycle.stop.install()
     try:
-        with _quiet(), compiled_encoders(trained, config.compile):
+        frugal = checkpointed_encoders(trained, config.checkpointing)
+        with _quiet(), frugal, compiled_encoders(trained, config.compile):
             _train(module, cycle, plan, where, precision, run, resume=step > 0)
             if trained is not learner:
                 learner.load_state_dict(whole_state(trained))
@@ -322,6 +322,27 @@ def compiled_encoders(learner: Learner, wanted: bool) -> Iterator[None]:
     finally:
         for encoder in encoders:
             delattr(encoder, name)
+
+
+@contextmanager
+def checkpointed_encoders(learner: Learner, wanted: bool) -> Iterator[None]:
+    """The encoders' blocks computed again in the backward pass, where it is asked for.
+
+    Raises:
+        UserError: an encoder that cannot do that.
+    """
+    encoders = learner.encoders() if wanted else []
+    for encoder in encoders:
+        if not hasattr(encoder, "checkpointing"):
+            raise UserError(
+                f"checkpointing: {type(encoder).__name__} does not know how; leave it away"
+            )
+        encoder.checkpointing = True  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        for encoder in encoders:
+            encoder.checkpointing = False  # type: ignore[assignment]
 
 
 @contextmanager
