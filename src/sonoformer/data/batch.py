@@ -22,8 +22,9 @@ class Batch:
             (between processes, and in page-locked memory, 16-bit integers travel: see `prepared`).
         lengths: `(batch,)` samples of each clip.
         index: `(batch,)` rows of the data set.
-        targets: `(batch, classes)` in [0, 1], where there are labels.
-        known: bool `(batch, classes)`, false where nobody looked for the class.
+        targets: `(batch, classes)` in [0, 1], where there are labels; of a detector's crops
+            `(batch, columns, classes)`, see `crops.EventCrops`.
+        known: bool, shaped as `targets`, false where nobody looked for the class.
         noise: `(batch, k)` uniform in [0, 1), keyed by each clip's place in the epoch.
         draws: `(batch, 8)` uniform in [0, 1) for spectrogram augmentation, in training only.
         problems: recordings that could not be read, and were replaced, as `path: reason`.

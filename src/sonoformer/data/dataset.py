@@ -21,7 +21,10 @@ from sonoformer.errors import AudioError, UserError
 _TRIES = 32  # other items tried in the place of one that cannot be read
 
 Crops = Literal["random", "first"]
-_Place = tuple[int, int]
+Place = tuple[int, int]
+"""Epoch and position, or -1 and the row outside training: what random numbers are keyed by."""
+Labelled = tuple[int, np.ndarray, np.ndarray | None, np.ndarray | None]
+"""An item's number, its sound, its targets, and what is known of them."""
 Allocate = Callable[[tuple[int, int], torch.dtype], Tensor]
 """Makes a tensor for waveforms, of any content."""
 
@@ -99,9 +102,7 @@ class ClipDataset(Dataset[Item]):
         problems: list[str] = []
         # Outside training the numbers follow the row, so that every evaluation sees the same.
         place = (draw.epoch, draw.position) if self.train else (-1, draw.index)
-        index, wave = self._read(draw.index, self.crop, "crop", place, problems)
-        targets = None if self.targets is None else self.targets[index]
-        known = None if self.known is None else self.known[index]
+        index, wave, targets, known = self._labelled(draw.index, self.crop, "crop", place, problems)
         if self.train:
             wave, targets, known = self._augmented(wave, targets, known, place, problems)
         noise = draws = None
@@ -111,8 +112,17 @@ class ClipDataset(Dataset[Item]):
             draws = uniforms(key(self.seed, "augment", *place), DRAWS)
         return Item(wave, index, targets, known, noise, draws, problems)
 
+    def _labelled(
+        self, index: int, most: int | None, stream: str, place: Place, problems: list[str]
+    ) -> Labelled:
+        """As `_read`, with what is said of the item."""
+        index, wave = self._read(index, most, stream, place, problems)
+        targets = None if self.targets is None else self.targets[index]
+        known = None if self.known is None else self.known[index]
+        return index, wave, targets, known
+
     def _read(
-        self, index: int, most: int | None, stream: str, place: _Place, problems: list[str]
+        self, index: int, most: int | None, stream: str, place: Place, problems: list[str]
     ) -> tuple[int, np.ndarray]:
         """A crop of item `index`, or in training of the first readable one that stands in."""
         for attempt in range(_TRIES):
@@ -125,7 +135,7 @@ class ClipDataset(Dataset[Item]):
                 index = below(len(self), self.seed, f"instead of {stream}", *place, attempt)
         raise UserError(f"{problems[-1]}; {_TRIES} recordings in a row cannot be read")
 
-    def _crop(self, index: int, most: int | None, stream: str, place: _Place) -> np.ndarray:
+    def _crop(self, index: int, most: int | None, stream: str, place: Place) -> np.ndarray:
         length = int(self.source.lengths[index])
         if most is None or length <= most:
             return self.source.read(index, 0, length)
@@ -141,7 +151,7 @@ class ClipDataset(Dataset[Item]):
         wave: np.ndarray,
         targets: np.ndarray | None,
         known: np.ndarray | None,
-        place: _Place,
+        place: Place,
         problems: list[str],
     ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
         config = self.augment
@@ -150,13 +160,15 @@ class ClipDataset(Dataset[Item]):
             if random.random() < config.mixup:
                 other = below(len(self), self.seed, "partner", *place)
                 share = random.beta(config.mixup_alpha, config.mixup_alpha)
-                other, partner = self._read(other, len(wave), "partner crop", place, problems)
+                _, partner, theirs, sure = self._labelled(
+                    other, len(wave), "partner crop", place, problems
+                )
                 wave = mix(_as_float(wave), _as_float(partner), share)
-                if targets is not None and self.targets is not None:
+                if targets is not None and theirs is not None:
                     targets = np.float32(share) * targets
-                    targets = targets + np.float32(1 - share) * self.targets[other]
-                if known is not None and self.known is not None:
-                    known = known & self.known[other]
+                    targets = targets + np.float32(1 - share) * theirs
+                if known is not None and sure is not None:
+                    known = known & sure
         if config.roll:
             wave = roll(wave, below(len(wave), self.seed, "roll", *place))
         if config.gain_db:

@@ -1,0 +1,1 @@
+"""Detection: which classes are heard when, one decision a token column."""
