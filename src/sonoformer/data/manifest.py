@@ -57,6 +57,9 @@ class Manifest:
     ) -> Manifest:
         """Read a CSV or TSV table, a Parquet table, a list of files (.txt), or a folder per class.
 
+        Raven tables (.selections.txt), RTTM, TextGrid and DCASE's strong labels (.tsv) are read as
+        annotations of whole recordings, which are looked for in `root`; see `annotations`.
+
         Args:
             path: the table, list or folder.
             columns: names of the table's columns; the usual ones are found by themselves.

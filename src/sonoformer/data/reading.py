@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+from dataclasses import fields
 from pathlib import Path
 
 import polars as pl
 
 from sonoformer.audio.find import find
+from sonoformer.data.annotations.columns import EventColumns
+from sonoformer.data.annotations.formats import annotation_format
+from sonoformer.data.annotations.reading import annotated
 from sonoformer.data.columns import SCHEMA, ColumnMap, find_columns
 from sonoformer.data.manifest import Manifest, natural
 from sonoformer.errors import UserError
@@ -36,6 +40,8 @@ def read_manifest(
         return read_folder(path)
     if not path.exists():
         raise UserError(f"{path}: no such file or folder")
+    if marks := annotation_format(path):
+        return annotated(path, marks, columns=_event_columns(columns, path), recordings=root)
     suffix = path.suffix.lower()
     if suffix == ".parquet":
         table = _parquet(path)
@@ -45,7 +51,8 @@ def read_manifest(
         table = _delimited(path)
     else:
         raise UserError(
-            f"{path}: a manifest is a .csv, .tsv, .parquet or .txt file or a folder of audio"
+            f"{path}: a manifest is a .csv, .tsv, .parquet or .txt file, a table of annotations "
+            "(.selections.txt, .rttm, .TextGrid) or a folder of audio"
         )
     if table.is_empty():
         raise UserError(f"{path}: no rows")
@@ -86,6 +93,25 @@ def read_folder(folder: Path) -> Manifest:
     if split or not top:
         return manifest
     return manifest.with_classes(natural(top))
+
+
+def _event_columns(columns: ColumnMap, path: Path) -> EventColumns:
+    """The same names for a table of annotations.
+
+    Raises:
+        UserError: a column is named that such tables do not have.
+    """
+    known = {field.name for field in fields(EventColumns)}
+    given = {
+        field.name: name for field in fields(columns) if (name := getattr(columns, field.name))
+    }
+    for name in given:
+        if name not in known:
+            raise UserError(
+                f"--{name.replace('_', '-')}: {path.name} is a table of annotations, which has no "
+                "such column; convert it to CSV by `sonoformer data convert` and add it there"
+            )
+    return EventColumns(**given)
 
 
 def _delimited(path: Path) -> pl.DataFrame:
