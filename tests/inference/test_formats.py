@@ -74,7 +74,7 @@ def test_raven_tables_page_through_all_recordings(table: pl.LazyFrame, tmp_path:
 def test_audacity_labels_have_three_columns(table: pl.LazyFrame, tmp_path: Path) -> None:
     files = write_table(table, tmp_path, "audacity", thresholds=LEAST)
     lines = files[0].read_text().splitlines()
-    assert lines[0] == "0.000000\t10.000000\tfrog 0.900"
+    assert lines[0] == "0.0\t10.0\tfrog 0.900"
     assert all(line.count("\t") == 2 for line in lines)
 
 

@@ -8,15 +8,15 @@ window and class whose score reaches the threshold.
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import polars as pl
 
+from sonoformer.data.annotations import Recording, write_annotations
 from sonoformer.errors import UserError, nearest
-from sonoformer.files import atomic, write_text
+from sonoformer.files import atomic
 
 PLACE = ("path", "start", "end", "clock")
 
@@ -61,9 +61,13 @@ def write_table(
     found = events(table, thresholds, best_only=best_only)
     given = durations or {}
     spans = {**given, **spans_of(table), **given}
-    if format == "raven":
-        return _write_raven(found, out, high_hz, spans)
-    return _write_audacity(found, out, list(spans))
+    facts = _facts(found, high_hz, spans)
+    # Microseconds and four digits are what a window's place and score are worth.
+    found = found.drop("clock").with_columns(
+        pl.col("start", "end").round(6), pl.col("score").cast(pl.Float64).round(4)
+    )
+    write = _write_raven if format == "raven" else _write_audacity
+    return write(found, out, facts)
 
 
 def class_columns(table: pl.LazyFrame) -> list[str]:
@@ -135,82 +139,29 @@ def _slices(table: pl.LazyFrame, size: int = 20_000) -> Iterator[list[dict[str, 
         yield table.slice(offset, size).collect().to_dicts()
 
 
-def _write_raven(
-    found: pl.DataFrame, out: Path, high_hz: float, spans: dict[str, float]
-) -> list[Path]:
-    """One selection table a recording, and one over all that Raven can page through.
-
-    In the combined table `Begin Time (s)` runs on over the recordings while `File Offset (s)`
-    starts again in each, as Raven does it.
-    """
-    columns = (
-        "Selection\tView\tChannel\tBegin Time (s)\tEnd Time (s)\tLow Freq (Hz)\tHigh Freq (Hz)\t"
-        "Begin Path\tFile Offset (s)\tBegin Date Time\tSpecies\tScore"
+def _write_raven(found: pl.DataFrame, out: Path, recordings: dict[str, Recording]) -> list[Path]:
+    """One selection table over all recordings that Raven can page through, and one for each."""
+    together = write_annotations(
+        found, out / "predictions.selections.txt", "raven", recordings=recordings
     )
-    begins, running = {}, 0.0
-    for path, seconds in spans.items():
-        begins[path] = running
-        running += seconds
-
-    def lines(rows: pl.DataFrame, shift: dict[str, float]) -> str:
-        text = [columns]
-        for number, row in enumerate(rows.iter_rows(named=True), 1):
-            offset = shift.get(row["path"], 0.0)
-            clock = row["clock"].strftime("%Y/%m/%d %H:%M:%S.%f")[:-3] if row["clock"] else ""
-            text.append(
-                f"{number}\tSpectrogram 1\t1\t{row['start'] + offset:.3f}"
-                f"\t{row['end'] + offset:.3f}\t0.0\t{high_hz:.1f}\t{_cell(row['path'])}"
-                f"\t{row['start']:.3f}\t{clock}"
-                f"\t{_cell(row['label'])}\t{row['score']:.4f}"
-            )
-        return "\n".join(text) + "\n"
-
-    written = [out / "predictions.selections.txt"]
-    write_text(written[0], lines(found, begins))
-    rows = _by_path(found)
-    for path, name in _names(list(spans)).items():
-        written.append(out / "raven" / f"{name}.selections.txt")
-        write_text(written[-1], lines(rows.get(path, found.clear()), {}))
-    return written
+    return together + write_annotations(found, out / "raven", "raven", recordings=recordings)
 
 
-def _write_audacity(found: pl.DataFrame, out: Path, paths: Sequence[str]) -> list[Path]:
-    """One label track a recording: start, end and `label score`, separated by tabs.
+def _write_audacity(found: pl.DataFrame, out: Path, recordings: dict[str, Recording]) -> list[Path]:
+    """One label track a recording, with the score behind the label, where people see it.
 
     A recording without events gets an empty one, so that none of an earlier threshold stays.
     """
-    written, rows = [], _by_path(found)
-    for path, name in _names(paths).items():
-        text = "".join(
-            f"{row['start']:.6f}\t{row['end']:.6f}\t{_cell(row['label'])} {row['score']:.3f}\n"
-            for row in rows.get(path, found.clear()).iter_rows(named=True)
-        )
-        written.append(out / "audacity" / f"{name}.txt")
-        write_text(written[-1], text)
-    return written
+    shown = pl.format("{} {}", "label", pl.col("score").map_elements("{:.3f}".format, pl.String))
+    found = found.with_columns(label=shown)
+    return write_annotations(found, out / "audacity", "audacity", recordings=recordings)
 
 
-def _by_path(found: pl.DataFrame) -> dict[str, pl.DataFrame]:
-    parts = found.partition_by("path", maintain_order=True, as_dict=True)
-    return {str(path): part for (path,), part in parts.items()}
-
-
-def _names(paths: Sequence[str]) -> dict[str, str]:
-    """A file name for each recording; recordings of one name in several folders stay apart."""
-    names: dict[str, str] = {}
-    taken: set[str] = set()
-    for path in paths:
-        stem = re.sub(r"[^\w.-]+", "_", Path(path).stem) or "recording"
-        name, number = stem, 2
-        while name.lower() in taken:
-            name, number = f"{stem}-{number}", number + 1
-        taken.add(name.lower())
-        names[path] = name
-    return names
-
-
-def _cell(text: str) -> str:
-    return re.sub(r"[\t\r\n]+", " ", text)
+def _facts(found: pl.DataFrame, high_hz: float, spans: dict[str, float]) -> dict[str, Recording]:
+    """What the writers need to know; a recording's clock is told by any of its events."""
+    first = found.drop_nulls("clock").unique("path").select("path", "start", "clock")
+    began = {path: clock - timedelta(seconds=start) for path, start, clock in first.iter_rows()}
+    return {path: Recording(span, high_hz, began.get(path)) for path, span in spans.items()}
 
 
 _WHOLE: dict[str, Callable[[pl.LazyFrame, Path], None]] = {
