@@ -59,6 +59,11 @@ class AugmentConfig:
                 raise UserError(f"{name}: must not be negative; got {getattr(self, name)}")
 
     @property
+    def changes(self) -> bool:
+        """Whether anything is done at all."""
+        return self.on_spectrogram or self.mixup > 0 or self.roll or self.gain_db > 0
+
+    @property
     def on_spectrogram(self) -> bool:
         """Whether anything is done on the device."""
         return self.noise or self.freq_mask > 0 or self.time_mask > 0

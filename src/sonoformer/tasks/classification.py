@@ -20,6 +20,7 @@ from sonoformer.data.batch import Batch
 from sonoformer.errors import UserError
 from sonoformer.nn.reduce import all_mean
 from sonoformer.nn.tokens import Pooling
+from sonoformer.tasks.frozen import Kept
 from sonoformer.tasks.heads import HeadConfig
 from sonoformer.tasks.model import Model
 from sonoformer.training.learner import Learner
@@ -172,7 +173,12 @@ class Classifier(Learner):
         augment: augmentation of the spectrograms in training.
         class_weight: `(classes,)` weights in the loss.
         steps_per_epoch: optimiser steps an epoch, for `AdaptationConfig.freeze_epochs`.
+
+    Attributes:
+        kept: what batches hold in the place of sound, see `tasks.frozen`; None for sound.
     """
+
+    kept: Kept | None = None
 
     def __init__(
         self,
@@ -202,6 +208,8 @@ class Classifier(Learner):
 
     def logits(self, batch: Batch) -> Tensor:
         """`(batch, classes)`; spectrograms are augmented in training."""
+        if self.kept is not None:
+            return self.kept.logits(self.model, batch)
         spec, frames = self.encoder.front(batch.wave, batch.lengths)  # type: ignore[operator]
         if self.training and self.augment.on_spectrogram:
             assert batch.draws is not None

@@ -91,6 +91,10 @@ class FinetuneConfig:
     in the authors' loader."""
     sampling: Literal["uniform", "balanced"] = "uniform"
     """balanced: clips of rare classes come more often (PSLA, Gong et al. 2021)."""
+    frozen_cache: Literal["auto", "on", "off"] = "auto"
+    """Compute the frozen part of the encoder once a clip and read it from disk in every epoch: with
+    `weights` head or partial, no augmentation, no `drop_path` and no random crops. auto: where that
+    changes nothing; on: refuse to train where it would."""
     resamples: int = 1000
     """Bootstrap samples behind each interval."""
     classifier: Annotated[ClassifierConfig, _FLAT] = ClassifierConfig()

@@ -207,10 +207,13 @@ def _train(
         trained = train_turn(
             *shared,
             features=features,
+            store=job.features,
+            data=job.data,
             seed=seed,
             device=job.device,
             resume=resume,
             bar=job.bar,
+            progress=progress,
         )
     answers = None
     if len(test):

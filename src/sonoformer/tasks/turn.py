@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,14 +28,17 @@ from sonoformer.tasks.adapted import adapt
 from sonoformer.tasks.classification import Classifier
 from sonoformer.tasks.clips import Clips
 from sonoformer.tasks.config import FinetuneConfig
+from sonoformer.tasks.frozen import compute_once, digest
 from sonoformer.tasks.heads import PooledHead
 from sonoformer.tasks.model import Model
 from sonoformer.tasks.scoring import group_names
 from sonoformer.tasks.start import Init, starting_encoder
 from sonoformer.tasks.turns import Task, Turn
 from sonoformer.training import TrainData, fit
-from sonoformer.training.devices import resolve_device
+from sonoformer.training.devices import resolve_device, resolve_precision
 from sonoformer.training.journal import Row
+
+Progress = Callable[[int, int], None]
 
 
 @dataclass
@@ -131,10 +135,13 @@ def train_turn(
     run: Run,
     *,
     features: Callable[[PatchEncoder], NDArray[np.float32]],
+    store: Path,
+    data: str,
     seed: int,
     device: str,
     resume: bool,
     bar: bool | None = None,
+    progress: Progress | None = None,
 ) -> Trained:
     """Train encoder and head as the options say; curves and checkpoints go to `run`.
 
@@ -143,10 +150,13 @@ def train_turn(
         clips: the clips of all parts.
         turn: which of them are trained on and watched.
         features: encoder -> `(clips, dim)`, for a head that starts as a probe.
+        store: folder of what is computed once.
+        data: fingerprint of the clips.
         seed: of weights, order and augmentation.
         device: where to train.
         resume: continue from the run's checkpoint.
         bar: show a progress bar; on a terminal only by default.
+        progress: called with (clips done, clips in all) while the frozen part is computed.
     """
     train, validation = clips.take(turn.train), clips.take(turn.validation)
     lesson = prepare(init, train, validation, task, config, seed)
@@ -164,6 +174,26 @@ def train_turn(
         f"training {count / 1e6:.2f} M{share} weights on {len(lesson.data.dataset)} clips, "
         f"{len(task.classes)} classes"
     )
+    scratch = run.folder / "frozen"
+    where = resolve_device(device)
+    found = compute_once(
+        lesson.learner.model,
+        config.adaptation,
+        config.frozen_cache,
+        (lesson.data.dataset, None if lesson.validation is None else lesson.validation.dataset),
+        store=store,
+        scratch=scratch,
+        data=f"{data} {digest(turn.train)} {digest(turn.validation)}",
+        device=where,
+        precision=resolve_precision(config.train.precision, where),
+        say=run.log,
+        progress=progress,
+    )
+    if found is not None:
+        lesson.learner.kept, dataset, watched = found
+        lesson.data = TrainData(dataset, lesson.data.order)
+        if watched is not None:
+            lesson.validation = EvaluationLoader(watched, 2 * config.train.batch_size)
     result = fit(
         lesson.learner,
         lesson.data,
@@ -175,6 +205,9 @@ def train_turn(
         resume=resume,
         progress=bar,
     )
+    # Tokens take much room; vectors do not, and the next seed may want them.
+    shutil.rmtree(scratch, ignore_errors=True)
+    lesson.learner.kept = None
     facts: dict[str, object] = {"steps": result.steps, "validation": result.final}
     run.metrics({**facts, "seconds": result.seconds, "loader_wait_share": result.wait_share})
     return Trained(lesson.learner.model.eval(), result.history, facts)
@@ -254,7 +287,7 @@ def clip_features(
     *,
     data: str,
     device: str,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> NDArray[np.float32]:
     """`(clips, dim)` features, means over windows; stored in `folder` and found there again.
 
