@@ -254,3 +254,46 @@ def test_nothing_to_hear(tmp_path: Path) -> None:
 def test_windows_shorter_than_a_sample_are_refused(recordings: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="less than one sample"):
         run(recordings, tmp_path / "w", Loudness(), overlap=0.99999)
+
+
+@pytest.mark.parametrize("readers", [1, 3])
+def test_readers_change_nothing(
+    recordings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, readers: int
+) -> None:
+    monkeypatch.setattr(engine, "WINDOWS_PER_BLOCK", 5)
+    damaged(recordings / "3_damaged.wav", seconds=31.0, bad=12.0)
+    report = run(recordings, tmp_path / "work", Loudness(), overlap=0.5, readers=readers)
+    assert [p.path.name for p in report.problems] == ["3_damaged.wav"]
+    other = run(recordings, tmp_path / "other", Loudness(), overlap=0.5, readers=2)
+    assert table(report).equals(table(other))
+    # Stopping in the middle leaves no reader behind that waits for ever.
+    with pytest.raises(KeyboardInterrupt):
+        run(recordings, tmp_path / "third", Loudness(fail_at=2), readers=readers)
+
+
+def test_a_recording_that_grows_while_it_is_read_is_listed(tmp_path: Path) -> None:
+    path = tmp_path / "field" / "growing.wav"
+    write(path, np.full(RATE * 60, 0.1, np.float32), RATE)
+
+    class Writes(Loudness):
+        def __call__(self, wave: Tensor, lengths: Tensor) -> pl.DataFrame:
+            with open(path, "ab") as file:
+                file.write(bytes(RATE))
+            return super().__call__(wave, lengths)
+
+    report = run(path.parent, tmp_path / "work", Writes(), readers=1)
+    assert [p.path for p in report.problems] == [path]
+    assert "changed while it was read" in report.problems[0].reason
+    assert table(report).height == 60
+    again = run(path.parent, tmp_path / "work", Loudness())
+    assert again.problems == []
+    assert again.resumed == 0
+
+
+def test_a_recording_that_is_cut_off_is_heard_and_named(tmp_path: Path) -> None:
+    path = tmp_path / "field" / "cut.wav"
+    write(path, np.full(RATE * 8, 0.1, np.float32), RATE)
+    path.write_bytes(path.read_bytes()[: RATE * 2 * 5])
+    report = run(path.parent, tmp_path / "work", Loudness())
+    assert report.windows == 5
+    assert [(r.path, "cut off" in r.text) for r in report.remarks] == [(path, True)]

@@ -13,11 +13,11 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from contextlib import closing
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
-from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,10 +26,12 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from sonoformer.audio import AudioInfo, Channel, Window, clock, probe, stream
+from sonoformer.audio import AudioInfo, Channel, Window, clock, probe
 from sonoformer.errors import AudioError, UserError
 from sonoformer.files import atomic, read_json, write_json, writing
+from sonoformer.inference.listening import Heard, Listening, Problem, Remark, Span, Stamp
 
+_CUT_OFF = "is cut off: its header promises more sound than the file holds"
 Compute = Callable[[Tensor, Tensor], pl.DataFrame]
 """Waveforms `(batch, samples)` and lengths `(batch,)` -> a data frame with a row a window."""
 
@@ -49,6 +51,8 @@ class Settings:
     shortest: float = 0.1
     """A last window that adds less new sound than this share of a window is dropped, unless it is
     the recording's only one."""
+    readers: int = 2
+    """Recordings (or parts of a long one) that are decoded at the same time."""
 
     def __post_init__(self) -> None:
         if not 0 < self.window < float("inf"):
@@ -61,6 +65,8 @@ class Settings:
             raise UserError(f"channel: is counted from 0; got {self.channel}")
         if not 0 <= self.shortest <= 1:
             raise UserError(f"shortest: must lie between 0 and 1; got {self.shortest}")
+        if self.readers < 1:
+            raise UserError(f"readers: must be at least 1; got {self.readers}")
 
     @property
     def hop(self) -> float:
@@ -71,14 +77,6 @@ class Settings:
     def mix(self) -> Channel:
         """The channel as `audio` wants it."""
         return "mix" if self.channel is None else self.channel
-
-
-class Span(NamedTuple):
-    """Windows `first` to `stop - 1` of a recording."""
-
-    info: AudioInfo
-    first: int
-    stop: int
 
 
 class Block(NamedTuple):
@@ -93,13 +91,6 @@ class Block(NamedTuple):
         return self.part.with_suffix(".json")
 
 
-class Problem(NamedTuple):
-    """A recording that was skipped, wholly or from some point on, and why."""
-
-    path: Path
-    reason: str
-
-
 @dataclass
 class Report:
     """What a run over recordings did.
@@ -110,6 +101,7 @@ class Report:
         windows: windows computed now.
         resumed: windows found from an earlier run.
         problems: skipped recordings.
+        remarks: what else is odd: recordings that are cut off.
     """
 
     parts: list[Path]
@@ -117,6 +109,7 @@ class Report:
     windows: int
     resumed: int
     problems: list[Problem]
+    remarks: list[Remark] = field(default_factory=list)
 
     def table(self) -> pl.LazyFrame | None:
         """All rows as a lazy frame, or None when there is no row."""
@@ -159,12 +152,13 @@ def compute_table(
             f"at {sample_rate} Hz from window to window"
         )
     infos, problems = _probe_all(paths)
-    cut = {k: v for k, v in asdict(settings).items() if k != "batch_size"}
+    cut = {k: v for k, v in asdict(settings).items() if k not in ("batch_size", "readers")}
     key = json.dumps([identity, sample_rate, cut])
     blocks = list(_blocks(infos, settings, work, key))
     _clear(work, blocks)
     durations = {str(info.path): info.duration for info in infos}
-    report = Report([], durations, 0, 0, problems)
+    cut_off = [Remark(info.path, _CUT_OFF) for info in infos if info.truncated]
+    report = Report([], durations, 0, 0, problems, cut_off)
     total, done = sum(durations.values()), 0.0
     fresh, failed = [], set[Path]()
     for block in blocks:
@@ -175,14 +169,17 @@ def compute_table(
             done += _seconds(block, settings)
         else:
             fresh.append(block)
-    for block, rows, bad in _computed(fresh, compute, sample_rate, settings, failed):
+    for block, rows, bad, odd in _computed(fresh, compute, sample_rate, settings, failed):
         if rows is not None:
             with atomic(block.part) as temporary:
                 rows.write_parquet(temporary)
             report.windows += rows.height
-        found = [[str(problem.path), problem.reason] for problem in bad]
+        said = {
+            name: [[str(path), text] for path, text in noted]
+            for name, noted in (("problems", bad), ("remarks", odd))
+        }
         # Last, because a block with notes counts as done.
-        write_json(block.notes, {"rows": 0 if rows is None else rows.height, "problems": found})
+        write_json(block.notes, {"rows": 0 if rows is None else rows.height, **said})
         done += _seconds(block, settings)
         if progress:
             progress(done, total)
@@ -190,6 +187,7 @@ def compute_table(
         notes = read_json(block.notes)
         report.parts += [block.part] if notes["rows"] else []
         report.problems += [Problem(Path(path), reason) for path, reason in notes["problems"]]
+        report.remarks += [Remark(Path(path), text) for path, text in notes["remarks"]]
     return report
 
 
@@ -240,10 +238,11 @@ def _blocks(
     spans: list[Span] = []
     room = WINDOWS_PER_BLOCK
     for info in infos:
+        stamp = Stamp.of(info.path)
         first, count = 0, window_count(info.duration, settings)
         while first < count:
             stop = min(count, first + room)
-            spans.append(Span(info, first, stop))
+            spans.append(Span(info, first, stop, stamp))
             room -= stop - first
             first = stop
             if room == 0:
@@ -256,10 +255,9 @@ def _blocks(
 def _name(spans: Sequence[Span], key: str) -> str:
     """A file name by model and settings, and by each recording's place, size and last change."""
     text = hashlib.blake2b(key.encode(), digest_size=12)
-    for info, first, stop in spans:
-        status = info.path.stat()
+    for info, first, stop, stamp in spans:
         place = f"{info.path}|{info.path.resolve()}"
-        text.update(f"{place}|{status.st_size}|{status.st_mtime_ns}|{first}|{stop}\n".encode())
+        text.update(f"{place}|{stamp.size}|{stamp.changed}|{first}|{stop}\n".encode())
     return f"{text.hexdigest()}.parquet"
 
 
@@ -270,18 +268,22 @@ def _seconds(block: Block, settings: Settings) -> float:
     )
 
 
+_Result = tuple[Block, pl.DataFrame | None, list[Problem], list[Remark]]
+
+
 def _computed(
     blocks: Sequence[Block],
     compute: Compute,
     sample_rate: int,
     settings: Settings,
     failed: set[Path],
-) -> Iterator[tuple[Block, pl.DataFrame | None, list[Problem]]]:
-    """Each block with its rows, in order; a batch is decoded while the one before is computed."""
+) -> Iterator[_Result]:
+    """Each block with its rows, in order; a batch is gathered while the one before is computed."""
     rows: list[pl.DataFrame] = []
     bad: list[Problem] = []
-    with ThreadPoolExecutor(1) as pool:
-        source = _batches(blocks, sample_rate, settings, failed)
+    odd: list[Remark] = []
+    source = _batches(blocks, sample_rate, settings, failed)
+    with closing(source), ThreadPoolExecutor(1) as pool:
         pending = pool.submit(next, source, None)
         while (batch := pending.result()) is not None:
             pending = pool.submit(next, source, None)
@@ -290,68 +292,59 @@ def _computed(
             for event in batch:
                 if isinstance(event, Problem):
                     bad.append(event)
+                elif isinstance(event, Remark):
+                    odd.append(event)
                 elif isinstance(event, Block):
-                    yield event, pl.concat(rows) if rows else None, bad
-                    rows, bad = [], []
+                    yield event, pl.concat(rows) if rows else None, bad, odd
+                    rows, bad, odd = [], [], []
                 else:
                     assert table is not None
                     rows.append(table.slice(used, 1))
                     used += 1
 
 
-class _Heard(NamedTuple):
-    """A window and the recording it comes from."""
-
-    info: AudioInfo
-    window: Window
-
-
-_Event = _Heard | Problem | Block
-"""A window to compute; a recording that failed; or the end of a block."""
+_Event = Heard | Problem | Remark | Block
+"""A window to compute; what is said of a recording; or the end of a block."""
 
 
 def _batches(
     blocks: Sequence[Block], sample_rate: int, settings: Settings, failed: set[Path]
-) -> Iterator[list[_Event]]:
+) -> Generator[list[_Event], None, None]:
     batch: list[_Event] = []
     waiting = 0
-    for event in _events(blocks, sample_rate, settings, failed):
-        batch.append(event)
-        waiting += isinstance(event, _Heard)
-        if waiting == settings.batch_size:
-            yield batch
-            batch, waiting = [], 0
+    with closing(_events(blocks, sample_rate, settings, failed)) as events:
+        for event in events:
+            batch.append(event)
+            waiting += isinstance(event, Heard)
+            if waiting == settings.batch_size:
+                yield batch
+                batch, waiting = [], 0
     if batch:
         yield batch
 
 
 def _events(
     blocks: Sequence[Block], sample_rate: int, settings: Settings, failed: set[Path]
-) -> Iterator[_Event]:
+) -> Generator[_Event, None, None]:
     """Windows, faults and ends of blocks, in order; recordings in `failed` are passed over."""
-    for block in blocks:
-        for info, first, stop in block.spans:
-            if info.path in failed:
-                continue
-            windows = stream(
-                info.path,
-                sample_rate,
-                window=settings.window,
-                hop=settings.hop,
-                channel=settings.mix,
-                first=first,
-            )
-            try:
-                for window in islice(windows, stop - first):
-                    yield _Heard(info, window)
-            except AudioError as error:
-                failed.add(info.path)
-                yield Problem(info.path, error.reason)
-        yield block
+    how = Listening(
+        sample_rate,
+        settings.window,
+        settings.hop,
+        settings.mix,
+        settings.readers,
+        settings.batch_size,
+    )
+    spans = [span for block in blocks for span in block.spans]
+    with closing(how.spans(spans, failed)) as heard:
+        for block in blocks:
+            for _ in block.spans:
+                yield from next(heard)
+            yield block
 
 
 def _table(batch: Sequence[_Event], compute: Compute) -> pl.DataFrame | None:
-    heard = [event for event in batch if isinstance(event, _Heard)]
+    heard = [event for event in batch if isinstance(event, Heard)]
     if not heard:
         return None
     wave = torch.from_numpy(np.stack([window.samples for _, window in heard]))
