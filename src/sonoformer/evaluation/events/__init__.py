@@ -1,0 +1,1 @@
+"""Events in recordings: frame scores to events, calibration, and how good they are."""
