@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from decimal import Decimal, localcontext
+from decimal import Context, Decimal
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ from sonoformer.errors import UserError, brief
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0e-\x1f]")
 _SPACE = re.compile(r"[\x00-\x1f]+")
-_DIGITS = 1200
+_EXACT = Context(prec=1200)
 """Digits in which any two 64-bit numbers are added exactly."""
 
 BLANK = ("", "na", "n/a", "nan", "null", "none", "<na>", "-")
@@ -73,18 +73,12 @@ def decimal(value: float | None) -> str:
 
 def plus(first: str, second: str) -> str:
     """The exact sum of two decimals."""
-    return _exactly(first, second, 1)
+    return f"{_EXACT.add(Decimal(first), Decimal(second)):f}"
 
 
 def minus(first: str, second: str) -> str:
     """The exact difference of two decimals."""
-    return _exactly(first, second, -1)
-
-
-def _exactly(first: str, second: str, sign: int) -> str:
-    with localcontext() as context:
-        context.prec = _DIGITS
-        return f"{Decimal(first) + sign * Decimal(second):f}"
+    return f"{_EXACT.subtract(Decimal(first), Decimal(second)):f}"
 
 
 def numbers(cells: list[str], source: str, name: str) -> list[str | None]:
