@@ -1,4 +1,4 @@
-"""`sonoformer data`: list, fetch, check, split, pack."""
+"""`sonoformer data`: list, fetch, check, split, pack, convert."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ import polars as pl
 from cyclopts import App, Parameter
 from rich.table import Table
 
+from sonoformer.cli.data_convert import convert
 from sonoformer.cli.options import DryRun, Overwrite, Seed, console, progress_bar, say
 from sonoformer.cli.tables import Columns, Root, Separator, read_labels
 from sonoformer.data.columns import ColumnMap
 from sonoformer.data.manifest import Manifest
 from sonoformer.errors import UserError
 
-app = App(name="data", help="List, fetch, check, split and pack data sets.")
+app = App(name="data", help="List, fetch, check, split and pack data sets; convert annotations.")
+app.command(convert)
 
 
 @app.command(name="list")
