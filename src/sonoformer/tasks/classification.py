@@ -30,9 +30,9 @@ from sonoformer.training.learner import Learner
 class ClassifierConfig:
     """Head, loss and targets of a classifier."""
 
-    task: Literal["auto", "single", "multi"] = "auto"
-    """single: exactly one class a clip; multi: any number. auto: multi if a clip has several
-    labels."""
+    task: Literal["auto", "single", "multi", "events"] = "auto"
+    """single: exactly one class a clip; multi: any number; events: which classes are heard when, in
+    recordings, see `events`. auto: multi if a clip has several labels, else single."""
     loss: Literal["auto", "ce", "bce"] = "auto"
     """ce: cross-entropy over classes; bce: binary cross-entropy for each. auto: ce for single, bce
     for multi. bce for single is what SSAST uses on Speech Commands."""
@@ -62,6 +62,12 @@ class ClassifierConfig:
             raise UserError(f"drop_path: must be at least 0 and below 1; got {self.drop_path}.")
         if self.task == "multi" and self.loss == "ce":
             raise UserError("loss: ce allows one class a clip only; use bce for task multi.")
+        if self.task == "events" and (self.loss == "ce" or self.class_weights != "none"):
+            raise UserError(
+                "loss, class_weights: events have bce, weighed by --events.positive-weight."
+            )
+        if self.task == "events" and (self.head, self.pool) != ("norm_linear", "auto"):
+            raise UserError("head, pool: are of whole clips; for events see --events.head.")
 
     def is_single(self, multi_label: bool) -> bool:
         """Whether exactly one class a clip is right, given whether any clip has several labels.
@@ -69,6 +75,8 @@ class ClassifierConfig:
         Raises:
             UserError: a clip has several labels, but the task or the loss allows one.
         """
+        if self.task == "events":
+            return False
         if multi_label and (self.task == "single" or self.loss == "ce"):
             option = "task" if self.task == "single" else "loss"
             raise UserError(f"{option}: clips have several labels; use task multi with loss bce.")
@@ -206,16 +214,20 @@ class Classifier(Learner):
         """The model, to be saved or used."""
         return self._model[0]
 
-    def logits(self, batch: Batch) -> Tensor:
-        """`(batch, classes)`; spectrograms are augmented in training."""
-        if self.kept is not None:
-            return self.kept.logits(self.model, batch)
+    def spectrograms(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """`(batch, frames, bins)` and `(batch,)` frames; augmented in training."""
         spec, frames = self.encoder.front(batch.wave, batch.lengths)  # type: ignore[operator]
         if self.training and self.augment.on_spectrogram:
             assert batch.draws is not None
             zero = self.encoder.front_end.raw_zero  # type: ignore[union-attr]
             spec = augment_spectrogram(spec, frames, batch.draws, self.augment, zero)  # type: ignore[arg-type]
-        return self.model.logits(spec, frames)
+        return spec, frames
+
+    def logits(self, batch: Batch) -> Tensor:
+        """`(batch, classes)`; spectrograms are augmented in training."""
+        if self.kept is not None:
+            return self.kept.logits(self.model, batch)
+        return self.model.logits(*self.spectrograms(batch))
 
     def _loss(self, logits: Tensor, batch: Batch, *, plain: bool = False) -> Tensor:
         assert batch.targets is not None

@@ -15,6 +15,7 @@ from sonoformer.errors import UserError
 from sonoformer.evaluation.linear import ProbeConfig
 from sonoformer.spectral import FbankConfig
 from sonoformer.tasks.classification import ClassifierConfig
+from sonoformer.tasks.detection.config import EventsConfig
 from sonoformer.training.config import OptimiserConfig, ScheduleConfig, TrainConfig
 
 _FLAT = Parameter(name="*")
@@ -107,6 +108,8 @@ class FinetuneConfig:
     """Methods with few weights: their sizes and places."""
     probe: ProbeConfig = ProbeConfig()
     """probe: the classifier on frozen features."""
+    events: EventsConfig = EventsConfig()
+    """task events: which classes are heard when."""
     train: Annotated[TrainConfig, _FLAT] = TrainConfig(optimiser=_ADAMW, schedule=_COSINE)
     """How long and how fast."""
 
@@ -136,6 +139,11 @@ class FinetuneConfig:
             raise UserError(
                 f"weights: {self.adaptation.weights} says what trains, and so does method "
                 f"{self.method}; give one of them"
+            )
+        if self.classifier.task == "events" and (self.method == "probe" or self.crops == "first"):
+            raise UserError(
+                "method, crops: events are learned from crops of all of a recording, with method "
+                "train or one of few weights; for a frozen encoder give --weights head."
             )
         if self.method == "probe" and self.classifier.head == "weighted":
             raise UserError("head: a probe is linear; the weighted head needs method train.")

@@ -15,14 +15,14 @@ from sonoformer.nn.heads import ClassifierHead
 from sonoformer.nn.tokens import Pooling, Tokens
 from sonoformer.tasks.detection.heads import FrameHead, FrameKind
 
+FrameName = Literal["frames_mean", "frames_concat", "frames_full"]
+
 
 @dataclass(frozen=True)
 class HeadConfig:
     """What turns tokens into scores of classes; saved with the weights."""
 
-    kind: Literal[
-        "norm_linear", "linear", "weighted", "frames_mean", "frames_concat", "frames_full"
-    ] = "norm_linear"
+    kind: Literal["norm_linear", "linear", "weighted"] | FrameName = "norm_linear"
     """norm_linear: LayerNorm and a linear layer (AST, SSAST); linear: a probe's weights; weighted:
     a learned mix of all blocks, as the SUPERB benchmark has it; frames_...: a detector's, with
     scores for every token column."""

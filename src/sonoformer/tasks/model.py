@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import polars as pl
 import torch
@@ -26,6 +26,9 @@ from sonoformer.spectral import FbankConfig
 from sonoformer.tasks.adapted import Adapted, read_adapted
 from sonoformer.tasks.heads import HeadConfig, PooledHead, build_head, wanted_layers
 from sonoformer.weights import assign, is_checkpoint
+
+if TYPE_CHECKING:
+    from sonoformer.tasks.detection.model import Detector
 
 _LARGEST = sys.float_info.max
 
@@ -153,8 +156,9 @@ def load_model(
     base: str | Path | nn.Module | None = None,
     **hints: Any,
 ) -> Model:
-    """The classifier in a checkpoint folder, in a run of `finetune`, or in a published checkpoint
-    (a file of the AST or SSAST programs, or a folder of transformers); in evaluation mode.
+    """The classifier or detector in a checkpoint folder, in a run of `finetune`, or in a published
+    checkpoint (a file of the AST or SSAST programs, or a folder of transformers); in evaluation
+    mode.
 
     Args:
         path: the checkpoint.
@@ -183,6 +187,8 @@ def load_model(
     own = {name.removeprefix("head."): value for name, value in rest.items()}
     model = _assembled(encoder, classes, head, thresholds, own, str(folder))
     model.adapted = record
+    if head.frames is not None:
+        cast("Detector", model).take_up(config.get("detection", {}), source)
     return model.to(device)
 
 
@@ -230,8 +236,10 @@ def _assembled(
     head: dict[str, Tensor],
     source: str,
 ) -> Model:
+    from sonoformer.tasks.detection.model import made
+
     try:
-        model = Model(encoder, classes, config, thresholds)
+        model = made(encoder, classes, config, thresholds)
     except UserError as error:
         raise UserError(f"{source}: {error}") from None
     assign(model.head, head, source)

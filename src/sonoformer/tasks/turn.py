@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import cast
 
@@ -28,8 +28,11 @@ from sonoformer.tasks.adapted import adapt
 from sonoformer.tasks.classification import Classifier
 from sonoformer.tasks.clips import Clips
 from sonoformer.tasks.config import FinetuneConfig
+from sonoformer.tasks.detection.lesson import frame_head, is_strong, starting_rows, strong_lesson
+from sonoformer.tasks.detection.model import Detector, made
 from sonoformer.tasks.frozen import compute_once, digest
 from sonoformer.tasks.heads import PooledHead
+from sonoformer.tasks.lesson import Lesson
 from sonoformer.tasks.model import Model
 from sonoformer.tasks.scoring import group_names
 from sonoformer.tasks.start import Init, starting_encoder
@@ -56,21 +59,6 @@ class Trained:
     facts: dict[str, object] = field(default_factory=dict)
 
 
-@dataclass
-class Lesson:
-    """The training part of a turn as the engine takes it: only clips that say something.
-
-    Attributes:
-        learner: model and loss.
-        data: training clips and their order.
-        validation: batches to watch, or None.
-    """
-
-    learner: Classifier
-    data: TrainData
-    validation: EvaluationLoader | None
-
-
 def prepare(
     init: Init,
     train: Clips,
@@ -88,8 +76,12 @@ def prepare(
     record = None
     if config.method in METHODS:
         record = adapt(encoder, init, cast(Petl, config.method), config.petl, seed)
-    model = _model(encoder, task, config, seed)
+    model = _model(encoder, train, task, config, seed)
     model.adapted = record
+    known_rows = starting_rows(model, init, config)
+    if is_strong(train):
+        lesson = strong_lesson(cast(Detector, model), train, validation, config, seed)
+        return replace(lesson, taken=known_rows)
     train, target, known = _labelled(train, task)
     crop = round(config.seconds * model.sample_rate)
     dataset = ClipDataset(
@@ -123,7 +115,7 @@ def prepare(
     watched = None
     if validation is not None and len(validation):
         watched = _watched(validation, task, crop, config)
-    return Lesson(learner, TrainData(dataset, order), watched)
+    return Lesson(learner, TrainData(dataset, order), watched, known_rows)
 
 
 def train_turn(
@@ -166,6 +158,8 @@ def train_turn(
         found = _fitted(matrix, clips, turn.train, task, config, seed)
         _begin(model, found)
         run.log(f"the head starts as a probe: penalty {found.penalty:g}")
+    if lesson.taken:
+        run.log(f"the head knows {', '.join(lesson.taken)} from {init}")
     groups = lesson.learner.parameter_groups(config.train.optimiser.lr)
     count = sum(p.numel() for group in groups for p in group["params"])
     whole = sum(p.numel() for p in lesson.learner.parameters())
@@ -176,7 +170,7 @@ def train_turn(
     )
     scratch = run.folder / "frozen"
     where = resolve_device(device)
-    found = compute_once(
+    once = compute_once(
         lesson.learner.model,
         config.adaptation,
         config.frozen_cache,
@@ -189,8 +183,8 @@ def train_turn(
         say=run.log,
         progress=progress,
     )
-    if found is not None:
-        lesson.learner.kept, dataset, watched = found
+    if once is not None:
+        lesson.learner.kept, dataset, watched = once
         lesson.data = TrainData(dataset, lesson.data.order)
         if watched is not None:
             lesson.validation = EvaluationLoader(watched, 2 * config.train.batch_size)
@@ -320,10 +314,15 @@ def clip_features(
     return windows.means(cached_features(folder, name, compute))
 
 
-def _model(encoder: PatchEncoder, task: Task, config: FinetuneConfig, seed: int) -> Model:
+def _model(
+    encoder: PatchEncoder, train: Clips, task: Task, config: FinetuneConfig, seed: int
+) -> Model:
+    head = config.classifier.head_config(task.single)
+    if config.classifier.task == "events":
+        head = frame_head(config, weak=not is_strong(train))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(key(seed, "head"))
-        return Model(encoder, task.classes, config.classifier.head_config(task.single))
+        return made(encoder, task.classes, head)
 
 
 def _targets(
