@@ -176,6 +176,23 @@ def test_finetuning_stands_beside(suite: Suite, encoder: AstEncoder, tmp_path: P
     assert "layer_decay: 0.85" in config_text
 
 
+def test_finetuning_from_a_probe_and_for_few_steps(
+    suite: Suite, encoder: AstEncoder, tmp_path: Path
+) -> None:
+    config = replace(QUICK, probes=(), floor=False, finetune=True, finetune_epochs=3, seconds=0.4)
+    config = replace(
+        config, finetune_steps=1, finetune_heads=("probe",), linear=ProbeConfig((1.0,))
+    )
+    rows = suite(config, [encoder])
+    assert [row.probe for row in rows] == ["finetune from a probe 0.0005"]
+    assert not any(row.problem for row in rows)
+    (run,) = {path.parent for path in (tmp_path / "out/finetune").rglob("run.json")}
+    log = (run / "log.txt").read_text(encoding="utf-8")
+    assert "the head starts as a probe: penalty 1" in log
+    assert "steps: 1\n" in (run / "config.yaml").read_text(encoding="utf-8")
+    assert (rows[0].value or 0) > 0.6  # what the probe reaches
+
+
 def test_framewise_truth_covers_every_labelled_frame(data: Path, tmp_path: Path) -> None:
     from sonoformer.suite.opening import open_task
     from sonoformer.suite.phones import truth_of

@@ -17,6 +17,7 @@ from sonoformer.nn.tokens import Pooling
 
 Probe = Literal["linear", "weighted", "attentive", "prototypical", "knn"]
 Protocol = Literal["fixed", "folds"]
+FinetuneHead = Literal["norm_linear", "probe"]
 _MANY = {"consume_multiple": True, "negative": ""}
 
 
@@ -59,6 +60,11 @@ class SuiteConfig:
     """Also fine-tune each encoder on each task with a small recipe (minutes a task)."""
     finetune_epochs: float = 12.0
     """finetune: passes over the training clips."""
+    finetune_steps: int | None = None
+    """finetune: most steps of a training, 16 clips each, where the passes would take more."""
+    finetune_heads: Annotated[tuple[FinetuneHead, ...], Parameter(**_MANY)] = ("norm_linear",)
+    """finetune: heads, each a column of its own. norm_linear starts from random weights; probe as
+    a linear probe of the frozen encoder, and learns at a tenth of the rate."""
     finetune_rates: Annotated[tuple[float, ...], Parameter(**_MANY)] = (5e-4,)
     """finetune: learning rates, each a column of its own. Pretrained weights have lower rates for
     earlier blocks, random ones the same for all."""
@@ -93,6 +99,10 @@ class SuiteConfig:
             raise UserError(f"frame_stride: must be at least 1; got {self.frame_stride}.")
         if self.finetune_epochs <= 0:
             raise UserError(f"finetune_epochs: must be above 0; got {self.finetune_epochs}.")
+        if self.finetune_steps is not None and self.finetune_steps < 1:
+            raise UserError(f"finetune_steps: must be at least 1; got {self.finetune_steps}.")
+        if not self.finetune_heads:
+            raise UserError("finetune_heads: name one at least")
         if not self.finetune_rates or min(self.finetune_rates) <= 0:
             raise UserError(f"finetune_rates: must be above 0; got {self.finetune_rates}.")
         if self.resamples < 100:

@@ -22,7 +22,7 @@ from sonoformer.evaluation.statistics import bootstrap
 from sonoformer.inference.identity import fingerprint
 from sonoformer.run import Run
 from sonoformer.settings import to_yaml
-from sonoformer.suite.config import SuiteConfig
+from sonoformer.suite.config import FinetuneHead, SuiteConfig
 from sonoformer.suite.floor import RATE, mel_statistics, svm_turn
 from sonoformer.suite.heard import heard, record_of
 from sonoformer.suite.lesson import Lesson, chance
@@ -38,6 +38,7 @@ from sonoformer.training.devices import resolve_device
 
 Progress = Callable[[int, int], None]
 Answer = Callable[[Turn, int], Answers]
+_FROM_PROBE = "from a probe "
 
 
 @dataclass(frozen=True)
@@ -166,8 +167,9 @@ class _Work:
                 if task.framewise:
                     self.skip(f"{task.name}: a class every 10 ms cannot be fine-tuned here")
                     continue
-                for rate in self.config.finetune_rates:
-                    self.row(opened, one, f"finetune {rate:g}", floor)
+                for head in self.config.finetune_heads:
+                    for rate in self.config.finetune_rates:
+                        self.row(opened, one, titled(head, rate), floor)
 
     def floors(self, opened: Opened) -> float | None:
         """Measure the task's floor; the first of several is the one that stands in other rows."""
@@ -214,9 +216,10 @@ class _Work:
         options = replace(
             self.config, tasks=(), probes=("linear",), floor=True, random=False, finetune=False
         )
-        options = replace(options, finetune_rates=(5e-4,))  # a row's own is in its name
+        # A row's own rate and head are in its name.
+        options = replace(options, finetune_rates=(5e-4,), finetune_heads=("norm_linear",))
         if not row.probe.startswith("finetune"):
-            options = replace(options, finetune_epochs=12.0)
+            options = replace(options, finetune_epochs=12.0, finetune_steps=None)
         text = repr((identity, opened.data, row.name, self.seed, to_yaml(options)))
         row = replace(row, key=hashlib.blake2b(text.encode(), digest_size=12).hexdigest())
         before = stored(self.run.folder / "rows", row)
@@ -285,7 +288,7 @@ class _Work:
         encoder: Any = one.encoder
         lesson = opened.lesson(encoder.sample_rate)
         if probe.startswith("finetune"):
-            return self._finetuned(one, lesson, name, float(probe.split()[1]))
+            return self._finetuned(one, lesson, name, probe)
         if opened.task.framewise:
             encoder = dense(encoder, self.config.frame_stride)
         listener = Listener(
@@ -306,12 +309,17 @@ class _Work:
         judge = PROBES[probe]  # type: ignore[index]
         return lambda turn, seed: lesson.answers(turn, judge(listener, lesson, turn, seed))
 
-    def _finetuned(self, one: Judged, lesson: Lesson, name: str, rate: float) -> Answer:
+    def _finetuned(self, one: Judged, lesson: Lesson, name: str, probe: str) -> Answer:
         # Imports the training engine, which frozen encoders do without.
         from sonoformer.suite.finetuning import finetune_turn, recipe
 
+        head: FinetuneHead = "probe" if _FROM_PROBE in probe else "norm_linear"
         options = recipe(
-            self.config, lesson.task.metric, rate, pretrained=one.weights == "pretrained"
+            self.config,
+            lesson.task.metric,
+            float(probe.split()[-1]),
+            head,
+            pretrained=one.weights == "pretrained",
         )
 
         def answer(turn: Turn, seed: int) -> Answers:
@@ -325,9 +333,15 @@ class _Work:
                 seed=seed,
                 device=self.device,
                 cache=self.cache / f"packed-{lesson.clips.source.sample_rate}",
+                most=self.config.finetune_steps,
             )
 
         return answer
+
+
+def titled(head: FinetuneHead, rate: float) -> str:
+    """Name of a fine-tuning's column."""
+    return f"finetune {_FROM_PROBE if head == 'probe' else ''}{rate:g}"
 
 
 def _floor_row(opened: Opened, name: str) -> Row:

@@ -17,16 +17,27 @@ from sonoformer import recipes
 from sonoformer.evaluation.metrics import Answers
 from sonoformer.run import Run
 from sonoformer.settings import build, merged, plain
-from sonoformer.suite.config import SuiteConfig
+from sonoformer.suite.config import FinetuneHead, SuiteConfig
 from sonoformer.suite.lesson import Lesson
 from sonoformer.suite.turns import Turn
 from sonoformer.tasks.config import FinetuneConfig
 from sonoformer.tasks.finetune import finetune
 
+# The head that starts as a probe has a weight for each feature of each frequency row: many small
+# steps in one direction add up.
+_PROBE_RATE = 0.1
 
-def recipe(config: SuiteConfig, metric: str, rate: float, *, pretrained: bool) -> FinetuneConfig:
+
+def recipe(
+    config: SuiteConfig, metric: str, rate: float, head: FinetuneHead, *, pretrained: bool
+) -> FinetuneConfig:
     """The options of each fine-tuning at a learning rate, for a task judged by `metric`."""
     train = {"epochs": config.finetune_epochs, "workers": 0, "optimiser": {"lr": rate}}
+    adaptation: dict[str, float] = {}
+    if head == "probe":
+        adaptation["head_multiplier"] = _PROBE_RATE
+    if not pretrained:
+        adaptation["layer_decay"] = 1.0  # random weights have nothing to keep in earlier blocks
     mapping, source = recipes.load("small", None)
     mapping = merged(
         mapping,
@@ -38,9 +49,10 @@ def recipe(config: SuiteConfig, metric: str, rate: float, *, pretrained: bool) -
             "level": config.level,
             "resamples": config.resamples,
             "sampling": "balanced" if metric == "balanced_accuracy" else "uniform",
+            "classifier": {"head": head},
+            "probe": plain(config.linear),
             "train": train,
-            # Random weights have nothing to keep in their earlier blocks.
-            "adaptation": {} if pretrained else {"layer_decay": 1.0},
+            "adaptation": adaptation,
         },
     )
     return build(FinetuneConfig, merged(plain(FinetuneConfig()), mapping), source)
@@ -56,6 +68,7 @@ def finetune_turn(
     seed: int,
     device: str,
     cache: Path,
+    most: int | None = None,
 ) -> Answers:
     """Train on a turn's training clips and answer about its test clips.
 
@@ -67,7 +80,11 @@ def finetune_turn(
         seed: of weights, order and augmentation.
         device: where to train.
         cache: folder of the packed sound.
+        most: steps at most, where the passes would take more.
     """
+    passes = options.train.epochs * len(turn.train) / options.train.batch_size
+    if most is not None and passes > most:
+        options = replace(options, train=replace(options.train, steps=most))
     part = np.full(len(lesson.clips), None, dtype=object)
     part[turn.train], part[turn.test] = "train", "test"
     rows = np.concatenate([turn.train, turn.test])
