@@ -249,6 +249,8 @@ def test_few_weights_are_trained_and_used(
         "--method", "lora", "--petl.rank", "2",
     )  # fmt: skip
     assert code == 0
+    # The method's own rate, as nobody chose another.
+    assert "lr: 0.005" in (tmp_path / "lora" / "config.yaml").read_text()
     small = (tmp_path / "lora" / "model" / "model.safetensors").stat().st_size
     assert small < 0.05 * (world / "pre" / "model" / "model.safetensors").stat().st_size
     out = tmp_path / "table"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from sonoformer.adaptation.parameters import AdaptationConfig
 from sonoformer.adaptation.petl import METHODS, PetlConfig, merge
 from sonoformer.data.manifest import Manifest
 from sonoformer.encoders import AstEncoder, load_encoder, save_encoder
@@ -19,6 +21,7 @@ from sonoformer.run import Run
 from sonoformer.tasks.config import FinetuneConfig
 from sonoformer.tasks.finetune import finetune
 from sonoformer.tasks.model import load_model
+from sonoformer.training.config import OptimiserConfig
 
 Make = Callable[..., FinetuneConfig]
 MakeSet = Callable[..., Manifest]
@@ -80,6 +83,22 @@ def test_it_learns(base: Path, train: Train) -> None:
     folder = train(base, method="lora", epochs=20)
     figures = json.loads((folder.parent / "metrics.json").read_text(encoding="utf-8"))
     assert figures["test"]["figures"]["accuracy"]["value"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("options", "rate"),
+    [
+        ({}, 3e-4),
+        ({"adaptation": AdaptationConfig(weights="head")}, 1e-3),
+        ({"method": "lora"}, 5e-3),
+        ({"method": "prefix"}, 1e-2),
+    ],
+)
+def test_each_method_has_a_rate_of_its_own(options: dict, rate: float) -> None:
+    config = FinetuneConfig(**options)
+    assert config.with_rate().train.optimiser.peak == rate
+    chosen = replace(config.train, optimiser=OptimiserConfig(lr=0.02))
+    assert replace(config, train=chosen).with_rate().train.optimiser.peak == 0.02
 
 
 def test_a_merged_one_is_saved_whole(base: Path, train: Train, tmp_path: Path) -> None:

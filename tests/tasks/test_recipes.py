@@ -57,6 +57,13 @@ def test_recipe_says_its_command_and_cost_on_top(name: str) -> None:
         assert "# Result   as published" in comment
 
 
+def test_a_recipes_rate_is_a_choice() -> None:
+    mapping, source = recipes.load("small")
+    config = build(FinetuneConfig, over(mapping, {"method": "lora", "adaptation": {}}), source)
+    assert config.with_rate() == config
+    assert config.train.optimiser.peak == 5e-4
+
+
 def test_the_papers_schedules() -> None:
     esc = build(FinetuneConfig, *recipes.load("esc50-patch"))
     assert (esc.stride, esc.train.epochs, esc.train.batch_size) == ((10, 10), 50, 48)

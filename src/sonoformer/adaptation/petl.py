@@ -79,10 +79,12 @@ class Method(NamedTuple):
     Attributes:
         about: what trains, in a line.
         install: changes the encoder and returns the layers' norms that it concerns.
+        rate: peak learning rate by default: those of Cappellazzo et al. (MLSP 2024).
     """
 
     about: str
     install: Callable[[nn.Module, PetlConfig], list[nn.LayerNorm]]
+    rate: float = 5e-3
 
 
 def install(encoder: nn.Module, method: Petl, config: PetlConfig = PetlConfig()) -> list[str]:
@@ -216,53 +218,53 @@ def _ia3(encoder: nn.Module, config: PetlConfig) -> list[nn.LayerNorm]:
     return norms
 
 
-def _bottlenecks(
-    kinds: tuple[str, ...], own: int, **options: Any
+_Make = Callable[[nn.Module, Site, int, PetlConfig], Adapter]
+
+
+def _adapters(
+    kinds: tuple[str, ...], own: int, make: _Make, *, placed: bool = False
 ) -> Callable[[nn.Module, PetlConfig], list[nn.LayerNorm]]:
-    """Adapters at the sites of some kinds; where a block has only one kind, there."""
+    """Adapters at the sites of some kinds; where a block has only one kind, there.
+
+    Args:
+        kinds: of sites.
+        own: width of the bottlenecks at a dimension of 768.
+        make: encoder, site, width and options -> an adapter.
+        placed: whether `place` and `residual` may be chosen; else it works beside the layer.
+    """
 
     def installed(encoder: nn.Module, config: PetlConfig) -> list[nn.LayerNorm]:
         places = _places(encoder, kinds)
         for site in places:
-            dim = site.norm.normalized_shape[0]
-            adapter = Bottleneck(dim, _width(config, own, dim), **options)
-            _attach(site.layer, adapter, config.place, config.residual)
+            width = _width(config, own, site.norm.normalized_shape[0])
+            adapter = make(encoder, site, width, config)
+            chosen = (config.place, config.residual) if placed else ("parallel", None)
+            _attach(site.layer, adapter, *chosen)
         return [site.norm for site in places]
 
     return installed
 
 
-def _adaptformer(encoder: nn.Module, config: PetlConfig) -> list[nn.LayerNorm]:
-    places = _places(encoder, ("mlp",))
-    for site in places:
-        dim = site.norm.normalized_shape[0]
-        adapter = Bottleneck(dim, _width(config, 64, dim), "relu", scale=0.1)
-        _attach(site.layer, adapter, "parallel", None)
-    return [site.norm for site in places]
+def _bottleneck(encoder: nn.Module, site: Site, width: int, config: PetlConfig) -> Adapter:
+    return Bottleneck(site.norm.normalized_shape[0], width)
 
 
-def _conformer(encoder: nn.Module, config: PetlConfig) -> list[nn.LayerNorm]:
-    places = _places(encoder, ("mix",))
+def _adaptformer(encoder: nn.Module, site: Site, width: int, config: PetlConfig) -> Adapter:
+    return Bottleneck(site.norm.normalized_shape[0], width, "relu", scale=0.1)
+
+
+def _conformer(encoder: nn.Module, site: Site, width: int, config: PetlConfig) -> Adapter:
     shape: Any = encoder.config
     rows, _ = grid_of(shape.front.n_mels, shape.patch[1], shape.patch, shape.stride)
-    for site in places:
-        dim = site.norm.normalized_shape[0]
-        # State-space blocks see one line of the tokens that are sound, with cls among them.
-        lines = (rows, shape.prefix) if isinstance(site.layer, Attention) else (0, 0)
-        # Its norm needs some channels to compare.
-        width = config.width or max(8, _width(config, 8, dim))
-        adapter = Convolution(dim, width, config.kernel, *lines)
-        _attach(site.layer, adapter, "parallel", None)
-    return [site.norm for site in places]
+    # State-space blocks see one line of the tokens that are sound, with cls among them.
+    lines = (rows, shape.prefix) if isinstance(site.layer, Attention) else (0, 0)
+    # Its norm needs some channels to compare.
+    width = config.width or max(8, width)
+    return Convolution(site.norm.normalized_shape[0], width, config.kernel, *lines)
 
 
-def _mixture(encoder: nn.Module, config: PetlConfig) -> list[nn.LayerNorm]:
-    places = _places(encoder, ("mix",))
-    for site in places:
-        dim = site.norm.normalized_shape[0]
-        adapter = Mixture(dim, _width(config, 6, dim), config.experts, config.slots)
-        _attach(site.layer, adapter, "parallel", None)
-    return [site.norm for site in places]
+def _mixture(encoder: nn.Module, site: Site, width: int, config: PetlConfig) -> Adapter:
+    return Mixture(site.norm.normalized_shape[0], width, config.experts, config.slots)
 
 
 def _prompts(deep: bool) -> Callable[[nn.Module, PetlConfig], list[nn.LayerNorm]]:
@@ -294,14 +296,28 @@ METHODS: dict[str, Method] = {
     "lora": Method("low-rank products beside queries and values", _lora),
     "dora": Method("the same, and the lengths of the weights' rows", _dora),
     "ia3": Method("factors on keys, values and what the MLP hides", _ia3),
-    "houlsby": Method("a bottleneck at each layer of each block", _bottlenecks(("mix", "mlp"), 12)),
-    "pfeiffer": Method("a bottleneck at each MLP", _bottlenecks(("mlp",), 12)),
-    "adaptformer": Method("a wide bottleneck beside each MLP, scaled by 0.1", _adaptformer),
-    "conformer": Method("a bottleneck with a convolution in time at each attention", _conformer),
-    "mixture": Method("a soft mixture of bottlenecks at each attention", _mixture),
-    "prompt": Method("vectors that the first block hears, and hands on", _prompts(deep=False)),
-    "deep-prompt": Method("vectors that each block hears", _prompts(deep=True)),
-    "prefix": Method("keys and values of each attention", _prefix),
+    "houlsby": Method(
+        "a bottleneck at each layer of each block",
+        _adapters(("mix", "mlp"), 12, _bottleneck, placed=True),
+    ),
+    "pfeiffer": Method(
+        "a bottleneck at each MLP", _adapters(("mlp",), 12, _bottleneck, placed=True)
+    ),
+    "adaptformer": Method(
+        "a wide bottleneck beside each MLP, scaled by 0.1", _adapters(("mlp",), 64, _adaptformer)
+    ),
+    "conformer": Method(
+        "a bottleneck with a convolution in time at each attention",
+        _adapters(("mix",), 8, _conformer),
+    ),
+    "mixture": Method(
+        "a soft mixture of bottlenecks at each attention", _adapters(("mix",), 6, _mixture)
+    ),
+    "prompt": Method(
+        "vectors that the first block hears, and hands on", _prompts(deep=False), rate=1e-2
+    ),
+    "deep-prompt": Method("vectors that each block hears", _prompts(deep=True), rate=1e-2),
+    "prefix": Method("keys and values of each attention", _prefix, rate=1e-2),
 }
 """Method -> what trains, and how it is put in."""
 

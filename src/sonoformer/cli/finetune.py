@@ -63,7 +63,7 @@ def finetune(
     labels
         A table (.csv, .tsv, .parquet) with a row a clip, or a folder with a folder for each class.
     """
-    manifest = read_labels(labels, columns, separator, root)
+    manifest, config = read_labels(labels, columns, separator, root), config.with_rate()
     if dry_run:
         with TemporaryDirectory() as scratch:
             trial = Run.start(Path(scratch) / "run", "finetune", config, seed)

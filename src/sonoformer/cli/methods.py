@@ -18,15 +18,18 @@ def list_methods(init: str | None) -> None:
     encoder = load_encoder(init) if init else AstEncoder(ast_config("base"))
     whole = sum(p.numel() for p in encoder.parameters())
     say(f"of {whole:,} weights of {init or 'an AST base (or --init another)'}; heads come to it")
-    say(f"{'train':12} {whole:>11,}   100 %  everything, or --weights partial, --weights head")
-    say(f"{'probe':12} {0:>11,}     0 %  a linear classifier on frozen features, in seconds")
+    say(f"{'method':12} {'weights':>11}    share  rate")
+    say(f"{'train':12} {whole:>11,}   100 %   0.0003  everything, or --weights partial, or head")
+    say(f"{'probe':12} {0:>11,}     0 %       -   a linear classifier of frozen features")
     for name, method in METHODS.items():
         try:
             count = _count(encoder, name)  # type: ignore[arg-type]
         except UserError:
-            say(f"{name:12} {'-':>11}       -  {method.about}: does not fit this encoder")
+            say(f"{name:12} {'-':>11}       -       -   {method.about}: does not fit it")
             continue
-        say(f"{name:12} {count:>11,} {100 * count / whole:5.2f} %  {method.about}")
+        say(
+            f"{name:12} {count:>11,} {100 * count / whole:5.2f} %  {method.rate:7g}  {method.about}"
+        )
 
 
 def _count(encoder: nn.Module, method: Petl) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
@@ -19,7 +19,7 @@ from sonoformer.tasks.detection.config import EventsConfig
 from sonoformer.training.config import OptimiserConfig, ScheduleConfig, TrainConfig
 
 _FLAT = Parameter(name="*")
-_ADAMW = OptimiserConfig(name="adamw", lr=3e-4, weight_decay=0.05)
+_ADAMW = OptimiserConfig(name="adamw", lr=None, weight_decay=0.05)
 _COSINE = ScheduleConfig(name="cosine", warmup_steps=20)
 
 
@@ -147,3 +147,14 @@ class FinetuneConfig:
             )
         if self.method == "probe" and self.classifier.head == "weighted":
             raise UserError("head: a probe is linear; the weighted head needs method train.")
+
+    def with_rate(self) -> FinetuneConfig:
+        """Itself, with a learning rate that suits what trains where none was chosen."""
+        if self.train.optimiser.lr is not None:
+            return self
+        if self.method in METHODS:
+            rate = METHODS[self.method].rate
+        else:
+            rate = 1e-3 if self.adaptation.weights == "head" else 3e-4
+        optimiser = replace(self.train.optimiser, lr=rate)
+        return replace(self, train=replace(self.train, optimiser=optimiser))

@@ -26,6 +26,10 @@ from sonoformer.files import read_json
 from sonoformer.run import Run
 from sonoformer.tasks.clips import Clips, by_label, open_clips
 from sonoformer.tasks.config import FinetuneConfig
+from sonoformer.tasks.detection.lesson import is_strong
+from sonoformer.tasks.detection.marks import check_ends, of_events
+from sonoformer.tasks.detection.outcome import detector_outcome
+from sonoformer.tasks.detection.scoring import AT
 from sonoformer.tasks.outcome import headline, write_outcome, write_summary
 from sonoformer.tasks.scoring import answers_about, score_clips, unknown_notice
 from sonoformer.tasks.start import Init, make_encoder
@@ -115,6 +119,7 @@ def finetune(
     Raises:
         UserError: labels, parts or options that cannot give a true result.
     """
+    config = config.with_rate()
     job = _job(manifest, init, config, run, seed, device, cache, progress, bar)
     run.data(job.data)
     if not job.turns[0].fold and config.seeds == 1:
@@ -138,6 +143,7 @@ def cost(
 
     A probe's cost is that of one pass over the clips, which this overestimates.
     """
+    config = config.with_rate()
     job = _job(manifest, init, config, run, seed, device, None, None, False)
     turn = few(job.turns[0], job.clips.manifest, config, seed, run.log)
     lesson = prepare(init, job.clips.take(turn.train), None, job.task, config, seed)
@@ -165,10 +171,15 @@ def _job(
 ) -> _Job:
     resolve_device(device)
     encoder = make_encoder(init, config, seed)
-    divided = divide(manifest.require_labels(), config, seed)
+    manifest = manifest.require_labels()
+    if config.classifier.task == "events":
+        manifest = of_events(manifest, config.events, run.log)
+    divided = divide(manifest, config, seed)
     task = task_of(divided, config)
     check(divided, config, task, run.log)
     clips = open_clips(divided, encoder.sample_rate, cache, problem=run.problem, progress=progress)
+    if is_strong(clips):
+        check_ends(clips, run.log)
     found = turns(clips.manifest, config, seed)
     counts = by_label(clips.manifest)
     run.log(
@@ -215,6 +226,10 @@ def _train(
             bar=job.bar,
             progress=progress,
         )
+    if is_strong(clips):
+        where = resolve_device(job.device)
+        model, answers = detector_outcome(run, trained, clips, turn, config, device=where)
+        return _Done(model, answers)
     answers = None
     if len(test):
         if notice := unknown_notice(test.manifest, job.task.classes):
@@ -256,8 +271,10 @@ def _several(job: _Job, run: Run, seed: int, progress: Progress | None) -> Finet
     card = scorecard(runs, resamples=config.resamples)
     over = _over(job, done, list(card.figures))
     rows = np.concatenate([turn.test for turn in job.turns])
-    folds = [turn.fold for turn in job.turns for _ in turn.test]
-    write_summary(run, card, runs, over, parts, job.clips.take(rows), folds, config)
+    folds = [t.fold for t in job.turns if (a := done[0, t.fold].answers) for _ in range(len(a))]
+    # A detector's answers are about frames, of which none is worth hearing alone.
+    test = None if is_strong(job.clips) else job.clips.take(rows)
+    write_summary(run, card, runs, over, parts, test, folds, config)
     return Finetuned(run.folder, models, runs, card, over)
 
 
@@ -283,7 +300,10 @@ def _again(job: _Job, turn: Turn, folder: Path) -> _Done:
     if not len(turn.test):
         return _Done(folder / "model", None)
     answers = load_predictions(folder / "predictions.parquet", single=job.task.single)
-    if list(answers.clips) != job.clips.take(turn.test).names:
+    names = list(answers.clips)
+    if is_strong(job.clips):
+        names = list(dict.fromkeys(name.rpartition(AT)[0] for name in names))
+    if names != job.clips.take(turn.test).names:
         raise UserError(
             f"{folder}: was tested on other clips than it would be now; start a new run in another "
             "--out"

@@ -160,7 +160,7 @@ def train_turn(
         run.log(f"the head starts as a probe: penalty {found.penalty:g}")
     if lesson.taken:
         run.log(f"the head knows {', '.join(lesson.taken)} from {init}")
-    groups = lesson.learner.parameter_groups(config.train.optimiser.lr)
+    groups = lesson.learner.parameter_groups(config.train.optimiser.peak)
     count = sum(p.numel() for group in groups for p in group["params"])
     whole = sum(p.numel() for p in lesson.learner.parameters())
     share = f" of {whole / 1e6:.2f} M" if count < whole else ""

@@ -20,8 +20,10 @@ class OptimiserConfig:
 
     name: Literal["adam", "adamw", "sgd"] = "adamw"
     """adam adds the decay to the gradient (as SSAST and AST do), adamw shrinks the weights."""
-    lr: float = 1e-4
-    """Peak learning rate, before any multiplier of a parameter group."""
+    lr: float | None = None
+    """Peak learning rate, before any multiplier of a parameter group. If absent: 0.0001, and in
+    fine-tuning 0.0003, 0.001 for the head alone, 0.005 for methods with few weights, 0.01 for
+    prompts."""
     betas: tuple[float, float] = (0.9, 0.999)
     """Decay of Adam's two moments; SSAST uses 0.95 and 0.999. sgd takes the first as momentum."""
     eps: float = 1e-8
@@ -38,7 +40,8 @@ class OptimiserConfig:
     """all: the norm over all weights is held; tensor: that of each weight tensor (as in ASiT)."""
 
     def __post_init__(self) -> None:
-        _at_least("lr", self.lr, 0, above=True)
+        if self.lr is not None:
+            _at_least("lr", self.lr, 0, above=True)
         _at_least("eps", self.eps, 0, above=True)
         _at_least("weight_decay", self.weight_decay, 0)
         _at_least("clip", self.clip, 0)
@@ -48,6 +51,11 @@ class OptimiserConfig:
                 raise UserError("weight_decay_end: needs a weight_decay above 0 to begin with.")
         if not all(0 <= beta < 1 for beta in self.betas):
             raise UserError(f"betas: each must be in [0, 1); got {self.betas}.")
+
+    @property
+    def peak(self) -> float:
+        """The peak learning rate that training takes."""
+        return 1e-4 if self.lr is None else self.lr
 
 
 @dataclass(frozen=True)
@@ -108,7 +116,7 @@ class TrainConfig:
     """Passes whose gradients are averaged for one optimiser step."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """auto: bf16 where the device computes it fast, else fp32."""
-    optimiser: OptimiserConfig = OptimiserConfig()
+    optimiser: OptimiserConfig = OptimiserConfig(lr=1e-4)
     """The optimiser."""
     schedule: ScheduleConfig = ScheduleConfig()
     """The learning rate over time."""

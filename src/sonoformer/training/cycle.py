@@ -212,7 +212,7 @@ class Cycle(pl.Callback):
         return nullcontext() if self.ema is None else self.ema.swapped(module.learner)
 
     def _row(self) -> Row:
-        rate = self.config.optimiser.lr * self.schedule.factor(self.step - 1)
+        rate = self.config.optimiser.peak * self.schedule.factor(self.step - 1)
         means = {f"train/{name}": value for name, value in self.window.close().items()}
         return {"step": self.step, "epoch": self.plan.epochs(self.step), "lr": rate, **means}
 

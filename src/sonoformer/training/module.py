@@ -71,7 +71,7 @@ class Module(pl.LightningModule):
     def configure_model(self) -> None:
         """Share the weights out, where that is asked for."""
         # Before processes take note of what they have to exchange, what never trains is frozen.
-        self.learner.parameter_groups(self.config.optimiser.lr)
+        self.learner.parameter_groups(self.config.optimiser.peak)
         if self.config.strategy == "fsdp" and not self._shared_out:
             shard(self.learner, self.device_mesh["data_parallel"])  # type: ignore[index]
             self._shared_out = True
