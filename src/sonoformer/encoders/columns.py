@@ -31,12 +31,14 @@ class ColumnGrid:
     whose cells it covers.
 
     Attributes:
+        rate: Hz of the waveforms.
         front: how the encoder hears.
         patch: frames of a patch.
         stride: frames from one column to the next.
         bins: bins of the spectrogram.
     """
 
+    rate: int
     front: FbankConfig
     patch: int
     stride: int
@@ -47,7 +49,7 @@ class ColumnGrid:
         """The grid of an encoder with `config.patch`, `config.stride` and `config.front`."""
         config = encoder.config
         front = replace(config.front, fixed_frames=None)
-        return cls(front, config.patch[1], config.stride[1], front.n_mels)
+        return cls(int(encoder.sample_rate), front, config.patch[1], config.stride[1], front.n_mels)
 
     @property
     def samples(self) -> int:
@@ -57,13 +59,13 @@ class ColumnGrid:
     @property
     def step(self) -> float:
         """Seconds from one column to the next."""
-        return self.samples / self.front.sample_rate
+        return self.samples / self.rate
 
     @property
     def first(self) -> float:
         """Seconds from the beginning of the sound to the middle of column 0."""
         middle = (self.patch - 1) / 2 * self.front.hop_length + self._frame / 2
-        return middle / self.front.sample_rate
+        return middle / self.rate
 
     @property
     def _frame(self) -> int:
@@ -98,14 +100,16 @@ class ColumnGrid:
 
 
 def row_hertz(encoder: Any) -> NDArray[np.float64] | None:
-    """`(rows, 2)` Hz: the lowest and highest filter edge of each token row; None where rows mean
-    no band (cepstra, learned filters)."""
+    """`(rows, 2)` Hz of the recordings: the lowest and highest filter edge of each token row; None
+    where rows mean no band (cepstra, learned filters)."""
     config = encoder.config
     front, (high, step) = config.front, (config.patch[0], config.stride[0])
     edges = _bin_edges(front)
     if edges is None:
         return None
     rows = (front.n_mels - high) // step + 1
+    # A model that is played recordings faster hears them higher.
+    edges = edges * int(encoder.sample_rate) / front.sample_rate
     # Bin b is a triangle from edge b to edge b + 2.
     return np.array([[edges[r * step], edges[r * step + high + 1]] for r in range(rows)])
 

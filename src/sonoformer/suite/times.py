@@ -25,7 +25,8 @@ def column_times(encoder: Encoder, count: int) -> NDArray[np.float64]:
     first = step / 2
     if hasattr(config, "patch") and hasattr(config, "front"):
         front = config.front
-        first = ((config.patch[1] - 1) / 2 * front.hop_ms + front.window_ms / 2) / 1000
+        heard = (config.patch[1] - 1) / 2 * front.hop_ms + front.window_ms / 2
+        first = heard * front.speed / 1000
     return np.asarray(first + step * np.arange(count), np.float64)
 
 
@@ -53,7 +54,8 @@ class Cut:
         if hasattr(config, "patch") and hasattr(config, "front"):
             front = config.front
             frames = config.patch[1] - config.stride[1]
-            past = max(0.0, frames * front.hop_ms + front.window_ms - front.hop_ms) / 1000
+            heard = frames * front.hop_ms + front.window_ms - front.hop_ms
+            past = max(0.0, heard) * front.speed / 1000
         return cls(columns, round(columns * step * rate), math.ceil(past * rate))
 
 

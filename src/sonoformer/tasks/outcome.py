@@ -56,14 +56,14 @@ def write_outcome(
     )
     report = Report(run.folder.resolve().name, _subtitle(trained_on, len(test), classes))
     if card is not None and answers is not None:
-        _write_scores(run, card)
+        write_scores(run, card)
         save_predictions(run.folder / "predictions.parquet", answers)
         report.add(sections.result(card))
     if (curves := sections.training(trained.history)) is not None:
         report.add(curves)
     if card is not None and answers is not None:
-        _add(report, sections.classes(card), sections.errors({"": answers}, reader(test)))
-    report.add(sections.settings(config, _environment(run), run.problems))
+        add_to(report, sections.classes(card), sections.errors({"": answers}, reader(test)))
+    report.add(sections.settings(config, environment_of(run), run.problems))
     report.write(run.folder / "report.html")
     if answers is not None:
         run.log(f"test: {headline(answers)}; report: {run.folder / 'report.html'}")
@@ -76,7 +76,7 @@ def write_summary(
     seeds: Sequence[Answers],
     over: Mapping[str, Interval],
     parts: Mapping[str, Answers],
-    test: Clips,
+    test: Clips | None,
     folds: Sequence[str],
     config: FinetuneConfig,
 ) -> None:
@@ -88,11 +88,11 @@ def write_summary(
         seeds: the answers, one a seed.
         over: scores with intervals over folds and seeds.
         parts: the answers of each training.
-        test: the tested clips, in the order of the answers.
+        test: the tested clips, in the order of the answers; None if no error is to be heard.
         folds: fold of each of them, empty for a single split.
         config: the options, for the report.
     """
-    _write_scores(run, card)
+    write_scores(run, card)
     cards = {name: scorecard(answers, resamples=100) for name, answers in parts.items()}
     run.metrics(
         {
@@ -110,13 +110,13 @@ def write_summary(
         save_predictions(run.folder / f"predictions{suffix}.parquet", answers, extra)
     title = f"{len(parts)} trainings, {card.clips} clips tested, {len(card.classes)} classes"
     report = Report(run.folder.resolve().name, title)
-    _add(
+    add_to(
         report,
         sections.result(card),
         sections.trainings(cards, over),
         sections.classes(card),
-        sections.errors({"": seeds[0]}, reader(test)),
-        sections.settings(config, _environment(run), run.problems),
+        None if test is None else sections.errors({"": seeds[0]}, reader(test)),
+        sections.settings(config, environment_of(run), run.problems),
     )
     report.write(run.folder / "report.html")
     name, interval = next(iter(over.items()), (None, None))
@@ -146,7 +146,7 @@ def reader(clips: Clips) -> sections.ReadClip:
     return read
 
 
-def _write_scores(run: Run, card: Scorecard) -> None:
+def write_scores(run: Run, card: Scorecard) -> None:
     run.metrics({"test": card.to_dict()})
     for note in card.notes:
         run.log(note, show=False)
@@ -155,7 +155,7 @@ def _write_scores(run: Run, card: Scorecard) -> None:
             temporary.write_bytes(confusion(card.confusion, card.classes).png())
 
 
-def _add(report: Report, *parts: Section | None) -> None:
+def add_to(report: Report, *parts: Section | None) -> None:
     for part in parts:
         if part is not None:
             report.add(part)
@@ -190,6 +190,6 @@ def _subtitle(trained_on: int, tested_on: int, classes: Sequence[str]) -> str:
     return f"{len(classes)} classes, trained on {trained_on} clips, {tested}."
 
 
-def _environment(run: Run) -> dict[str, Any]:
+def environment_of(run: Run) -> dict[str, Any]:
     path = run.folder / "environment.json"
     return dict(read_json(path)) if path.is_file() else {}

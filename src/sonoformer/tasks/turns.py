@@ -17,6 +17,7 @@ from sonoformer.data.leaks import find_leaks
 from sonoformer.data.manifest import Manifest, natural
 from sonoformer.data.shots import few_shots
 from sonoformer.data.splits import cross_validation, folds, leave_one_group_out, split
+from sonoformer.data.strong import STRETCHES
 from sonoformer.errors import UserError
 from sonoformer.tasks.config import FinetuneConfig
 
@@ -193,7 +194,8 @@ def _say_unlearnable(manifest: Manifest, task: Task, by: str, say: Callable[[str
 def fingerprint(manifest: Manifest, task: Task) -> str:
     """Of the rows, their labels and their parts, whatever folder they lie in."""
     digest = hashlib.blake2b(repr(task).encode(), digest_size=12)
-    columns = ("path", "start", "end", "channel", "labels", "negatives", "split", "fold", "group")
+    columns = ["path", "start", "end", "channel", "labels", "negatives", "split", "fold", "group"]
+    columns += [STRETCHES] if STRETCHES in manifest.table.columns else []
     for row in manifest.table.select(columns).iter_rows():
         name = row[0].replace("\\", "/").rpartition("/")[2]
         digest.update(repr((name, *row[1:])).encode())

@@ -151,7 +151,7 @@ def frame_answers(model: Detector, clips: Clips, truth: Truth, scored: Scored) -
     """Every frame as a question of its own, grouped by recording for intervals."""
     targets, known, names = [], [], []
     for item, scores in enumerate(scored.scores):
-        edges = scored.start + scored.step * np.arange(len(scores) + 1)
+        edges = model.grid.edges(len(scores))
         present, sure = truth.cells(item, edges)
         targets.append(present >= 0.5)
         known.append(sure)

@@ -1,0 +1,1 @@
+"""What a detector is compared with: simpler systems on the same frames, from the same training."""

@@ -1,0 +1,107 @@
+"""What the training of a detector leaves behind: the model, its scores frame by frame and event by
+event, and the report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from sonoformer.evaluation import sections
+from sonoformer.evaluation.metrics import Answers
+from sonoformer.evaluation.predictions import save_predictions
+from sonoformer.evaluation.report import Report
+from sonoformer.evaluation.scorecard import TITLES, Scorecard, scorecard
+from sonoformer.run import Run
+from sonoformer.tasks.clips import Clips
+from sonoformer.tasks.config import FinetuneConfig
+from sonoformer.tasks.detection.lesson import truth_of
+from sonoformer.tasks.detection.model import Detector
+from sonoformer.tasks.detection.scoring import Scored, frame_answers, frame_scores
+from sonoformer.tasks.outcome import add_to, environment_of, headline, write_scores
+from sonoformer.tasks.turn import Trained
+from sonoformer.tasks.turns import Turn
+from sonoformer.training.devices import resolve_precision
+
+
+def detector_outcome(
+    run: Run,
+    trained: Trained,
+    clips: Clips,
+    turn: Turn,
+    config: FinetuneConfig,
+    *,
+    device: torch.device,
+) -> tuple[Path, Answers | None]:
+    """Tune what turns scores into events, test, and write all that comes of it.
+
+    Args:
+        run: the folder.
+        trained: the detector and its curves.
+        clips: all recordings.
+        turn: which of them were trained on, watched and kept for the test.
+        config: the options.
+        device: where to compute.
+
+    Returns:
+        The model's folder, and the answers about the frames of the test recordings.
+    """
+    model = trained.model
+    assert isinstance(model, Detector)
+
+    def heard(part: Clips) -> Scored:
+        return frame_scores(
+            model,
+            part,
+            seconds=config.seconds,
+            overlap=config.events.overlap,
+            batch_size=2 * config.train.batch_size,
+            device=device,
+            precision=resolve_precision(config.train.precision, device),
+            problem=run.problem,
+        )
+
+    validation, test = clips.take(turn.validation), clips.take(turn.test)
+    answers, card = None, None
+    if len(test):
+        truth = truth_of(test, model, config)
+        answers = frame_answers(model, test, truth, heard(test))
+        card = scorecard(answers, resamples=config.resamples)
+    figures = {} if card is None else {name: f.to_dict() for name, f in card.figures.items()}
+    text = _card(model, card, len(turn.train))
+    folder = model.cpu().save(run.folder / "model", text, **trained.facts, test=figures)
+    tested = f"tested on {len(test)} others" if len(test) else "not tested"
+    title = f"{len(model.classes)} classes, trained on {len(turn.train)} recordings, {tested}."
+    report = Report(run.folder.resolve().name, title)
+    if card is not None and answers is not None:
+        write_scores(run, card)
+        save_predictions(run.folder / "predictions.parquet", answers)
+        lead = f"Every frame of {model.grid.step * 1000:.0f} ms counts as a clip."
+        report.add(sections.result(card, lead))
+    add_to(report, sections.training(trained.history))
+    if card is not None:
+        report.add(sections.classes(card))
+    report.add(sections.settings(config, environment_of(run), run.problems))
+    report.write(run.folder / "report.html")
+    if answers is not None:
+        run.log(f"test, by frames: {headline(answers)}; report: {run.folder / 'report.html'}")
+    return folder, answers
+
+
+def _card(model: Detector, card: Scorecard | None, trained_on: int) -> str:
+    """README of the checkpoint."""
+    lines = [
+        "# Detector",
+        "",
+        f"Trained on {trained_on} recordings; {len(model.classes)} classes, one decision each "
+        f"{model.grid.step * 1000:.0f} ms.",
+        "",
+        f"Classes: {', '.join(model.classes)}.",
+        "",
+        "Scores are not probabilities unless they were calibrated on recordings like yours.",
+    ]
+    if card is not None:
+        lines += ["", f"On {card.clips} frames of test recordings:", ""]
+        lines += [f"- {TITLES[name]}: {figure}" for name, figure in card.figures.items()]
+        lines += ["", *card.notes]
+    return "\n".join(lines).rstrip() + "\n"
