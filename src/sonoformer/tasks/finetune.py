@@ -119,6 +119,7 @@ def finetune(
     Raises:
         UserError: labels, parts or options that cannot give a true result.
     """
+    config = config.with_rate()
     job = _job(manifest, init, config, run, seed, device, cache, progress, bar)
     run.data(job.data)
     if not job.turns[0].fold and config.seeds == 1:
@@ -142,6 +143,7 @@ def cost(
 
     A probe's cost is that of one pass over the clips, which this overestimates.
     """
+    config = config.with_rate()
     job = _job(manifest, init, config, run, seed, device, None, None, False)
     turn = few(job.turns[0], job.clips.manifest, config, seed, run.log)
     lesson = prepare(init, job.clips.take(turn.train), None, job.task, config, seed)
