@@ -17,7 +17,7 @@ from sonoformer.tasks.config import FinetuneConfig
 
 STATES = ("ssamba-tiny", "ssamba-small", "ssamba-base")
 PRETRAINED = [n for n in recipes.names() if n.startswith("ssast-") or n in STATES]
-OWN = ("small", "small-pool", "rumble", "ultrasound")  # no paper's
+OWN = ("small", "small-pool", "rumble", "speedup", "ultrasound")  # no paper's
 OTHERS = [name for name in recipes.names() if "objective" in recipes.load(name)[0]]
 FINETUNED = [name for name in recipes.names() if name not in (*PRETRAINED, *OWN, *OTHERS)]
 MINE = """

@@ -8,8 +8,8 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from sonoformer.audio import find
-from sonoformer.cli.options import Device, Out, Overwrite, progress_bar, say
-from sonoformer.encoders import load_encoder
+from sonoformer.cli.options import Device, Out, Overwrite, Speed, progress_bar, say
+from sonoformer.encoders import load_encoder, with_speed
 from sonoformer.errors import UserError
 from sonoformer.files import atomic
 from sonoformer.inference import Settings, compute_table
@@ -41,6 +41,7 @@ def embed(
         int | None,
         Parameter(help="Block, from 0, whose output is taken; the last norm's if absent."),
     ] = None,
+    speed: Speed = None,
     device: Device = "auto",
     overwrite: Overwrite = False,
 ) -> None:
@@ -53,12 +54,20 @@ def embed(
     paths = find(recordings)
     where = resolve_device(device)
     loaded = load_encoder(encoder).to(where)
+    if speed is not None:
+        loaded = with_speed(loaded, speed)
     if layer is not None and not 0 <= layer < loaded.depth:
         raise UserError(f"--layer {layer}: the encoder's blocks are 0 to {loaded.depth - 1}")
     refuse_unheard(loaded.front_end.config, settings.window, "window")
     again = Run.exists(out) and not overwrite
-    options = {"encoder": str(encoder), "pool": pool, "layer": layer, "settings": settings}
-    changeable = frozenset({"encoder", "pool", "layer", *Settings.__dataclass_fields__})
+    options = {
+        "encoder": str(encoder),
+        "pool": pool,
+        "layer": layer,
+        "speed": speed,
+        "settings": settings,
+    }
+    changeable = frozenset({"encoder", "pool", "layer", "speed", *Settings.__dataclass_fields__})
     with Run.start(
         out, "embed", options, 0, resume=again, overwrite=overwrite, may_change=changeable
     ) as run:

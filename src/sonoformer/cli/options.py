@@ -32,6 +32,13 @@ Overwrite = Annotated[bool, Parameter(help="Replace an earlier run in --out.", n
 DryRun = Annotated[
     bool, Parameter(help="Print the estimated time, memory and disk, and stop.", negative="")
 ]
+Speed = Annotated[
+    float | None,
+    Parameter(
+        help="Play recordings so many times as fast to it: 10 brings infrasound to a model of "
+        "audible sound, 0.1 ultrasound; windows and times stay those of the recordings."
+    ),
+]
 
 console = Console(highlight=False, soft_wrap=True)
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 
 import torch
 from cyclopts import Parameter
 
 from sonoformer.audio import find, probe
-from sonoformer.cli.options import Device, DryRun, Out, Overwrite, progress_bar, say
+from sonoformer.cli.options import Device, DryRun, Out, Overwrite, Speed, progress_bar, say
+from sonoformer.encoders import PatchEncoder, with_speed
 from sonoformer.errors import AudioError, UserError
 from sonoformer.inference import FORMATS, Settings, write_table
 from sonoformer.inference.engine import Report, window_count
@@ -44,6 +45,7 @@ def predict(
     best_only: Annotated[
         bool, Parameter(help="Only the highest class of a window as an event.", negative="")
     ] = False,
+    speed: Speed = None,
     device: Device = "auto",
     overwrite: Overwrite = False,
     dry_run: DryRun = False,
@@ -64,12 +66,16 @@ def predict(
     paths = find(recordings)
     where = resolve_device(device)
     loaded = load_model(model, where)
+    if speed is not None:
+        loaded.encoder = with_speed(cast(PatchEncoder, loaded.encoder), speed)
     if dry_run:
         say(_estimate(loaded, paths, settings, where))
         return
     again = Run.exists(out) and not overwrite
-    options = {"model": str(model), "format": list(format), "settings": settings}
-    changeable = frozenset({"format", "model", "threshold", *Settings.__dataclass_fields__})
+    options = {"model": str(model), "format": list(format), "speed": speed, "settings": settings}
+    changeable = frozenset(
+        {"format", "model", "speed", "threshold", *Settings.__dataclass_fields__}
+    )
     with Run.start(
         out, "predict", options, 0, resume=again, overwrite=overwrite, may_change=changeable
     ) as run:
@@ -83,7 +89,7 @@ def predict(
         seconds = time.monotonic() - began
         sound = sum(report.durations.values())
         windows = report.windows + report.resumed
-        speed = sound * report.windows / max(windows, 1) / max(seconds, 1e-9)
+        pace = sound * report.windows / max(windows, 1) / max(seconds, 1e-9)
         run.metrics(
             {
                 "recordings": len(report.durations),
@@ -96,7 +102,7 @@ def predict(
         )
         say(
             f"{len(report.durations)} recordings, {windows} windows ({report.resumed} from before)"
-            + (f", {speed:.0f} times real time" if report.windows else "")
+            + (f", {pace:.0f} times real time" if report.windows else "")
         )
         for file in files:
             say(f"wrote {file}")

@@ -74,7 +74,7 @@ def pretrain(
             )
             say(f"{ready.hours:.2f} h of sound; {cost(ready, config, device)}")
             if pack:
-                size = ready.hours * 3600 * config.front.sample_rate * 2 / 2**30
+                size = ready.hours * 3600 * config.front.rate * 2 / 2**30
                 say(f"decoded sound: {size:.2f} GiB of disk")
             trial.finish("dry run")
         return

@@ -1,7 +1,13 @@
 """Spectrogram -> tokens: the encoders, and loading and saving their weights."""
 
 from sonoformer.encoders.ast import SIZES, AstConfig, AstEncoder, ast_config
-from sonoformer.encoders.change import with_config, with_statistics, with_stride, with_table
+from sonoformer.encoders.change import (
+    with_config,
+    with_speed,
+    with_statistics,
+    with_stride,
+    with_table,
+)
 from sonoformer.encoders.checkpoint import (
     ENCODERS,
     find_checkpoint,
@@ -48,6 +54,7 @@ __all__ = [
     "ssamba2_config",
     "ssamba_config",
     "with_config",
+    "with_speed",
     "with_statistics",
     "with_stride",
     "with_table",

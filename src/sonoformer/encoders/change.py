@@ -39,6 +39,15 @@ def with_statistics(encoder: _E, mean: float, std: float) -> _E:
     return with_config(encoder, front=replace(encoder.config.front, mean=mean, std=std))
 
 
+def with_speed(encoder: _E, speed: float) -> _E:
+    """Recordings played so many times as fast: pitch is multiplied, `sample_rate` divided.
+
+    Raises:
+        UserError: a speed at which the sample rate is no whole number.
+    """
+    return with_config(encoder, front=replace(encoder.config.front, speed=speed))
+
+
 def with_table(
     encoder: _E,
     grid: tuple[int, int],

@@ -109,12 +109,12 @@ class PatchEncoder(nn.Module):
     @property
     def sample_rate(self) -> int:
         """Hz of the waveforms it takes."""
-        return int(self.config.front.sample_rate)
+        return int(self.config.front.rate)
 
     @property
     def seconds_per_token(self) -> float:
-        """Time from one token to the next."""
-        return float(self.config.stride[1] * self.config.front.hop_ms / 1000)
+        """Time of a recording from one token to the next."""
+        return float(self.config.stride[1] * self.config.front.step_ms / 1000)
 
     def front(self, wave: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """`(batch, samples)`, lengths in samples -> `(batch, frames, bins)`, lengths in frames."""

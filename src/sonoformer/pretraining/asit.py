@@ -153,7 +153,7 @@ class Asit(Bootstrap):
     def _shape(self, samples: int) -> tuple[int, int]:
         """Frames and bins of the longest crops."""
         shape = self.encoder.config
-        frames = round(self.config.view * 1000 / shape.front.hop_ms)
+        frames = round(self.config.view * 1000 / shape.front.step_ms)
         if frames < shape.patch[1]:
             raise UserError(
                 f"view: {self.config.view:g} s are {frames} frames, less than the {shape.patch[1]} "

@@ -31,7 +31,7 @@ from sonoformer.spectral import FbankConfig, RunningStatistics
 from sonoformer.spectral.fixed import refuse_unheard
 
 _AS_GIVEN = ("padding", "fixed_frames")
-_IF_GIVEN = ("mean", "std", "level")
+_IF_GIVEN = ("mean", "std", "level", "speed")
 
 
 def make_encoder(
@@ -62,11 +62,12 @@ def make_encoder(
         encoder = new_encoder(replace(shape, table=_grid(shape, shape.stride, config.crop)))
     else:
         encoder = starting_point(init)[0].train()
-        if encoder.sample_rate != source.sample_rate:
-            raise UserError(
-                f"{init}: hears {encoder.sample_rate} Hz; set front.sample_rate to that"
-            )
         front = _front(encoder.config.front, config, init, run)
+        if front.rate != source.sample_rate:
+            raise UserError(
+                f"{init}: hears {front.sample_rate} Hz at speed {front.speed:g}; set "
+                "front.sample_rate and front.speed to that"
+            )
         encoder = with_config(encoder, front=front, drop_path=config.drop_path)
         encoder = _at_length(encoder, config.crop, run)
     if config.statistics == "keep":
@@ -131,7 +132,7 @@ def _at_length(encoder: PatchEncoder, seconds: float, run: Run) -> PatchEncoder:
 
 
 def _grid(shape: Any, stride: tuple[int, int], seconds: float) -> tuple[int, int]:
-    frames = shape.front.frames(round(seconds * shape.front.sample_rate))
+    frames = shape.front.frames(round(seconds * shape.front.rate))
     return grid_of(shape.front.n_mels, frames, shape.patch, stride)
 
 

@@ -121,7 +121,7 @@ def prepare(
     progress: Progress | None = None,
 ) -> Prepared:
     """Pool, packed sound, split, statistics and learner; as `pretrain`."""
-    rate, crop = config.front.sample_rate, round(config.crop * config.front.sample_rate)
+    rate, crop = config.front.rate, round(config.crop * config.front.rate)
     pool, source, rows = hear(sources, rate, config.shortest, exclude, cache, run, progress)
     held = held_out([source.name(i) for i in range(len(source))], config.holdout, seed)
     heard = pieces(Subset(source, np.flatnonzero(~held)), crop, config.crops)

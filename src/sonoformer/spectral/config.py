@@ -27,7 +27,11 @@ class FbankConfig:
     filters on other scales; mfcc, gfcc: cepstrum of mel or gammatone filters; cqt, vqt: constant or
     variable Q, `n_mels` bins upwards from low_hz; leaf: learnable Gabor filters with PCEN."""
     sample_rate: int = 16000
-    """Hz of the waveforms."""
+    """Hz of the waveforms as the model hears them; of the recordings' sound at speed 1."""
+    speed: float = 1.0
+    """How many times as fast recordings are played to the model: pitch is multiplied by it, so that
+    10 brings infrasound, and 0.1 ultrasound, to a model of audible sound. Milliseconds and Hz of
+    the other options are those that the model hears; times in results stay those of recordings."""
     n_mels: int = 128
     """Bins: filters, bins of a CQT, or cepstral coefficients."""
     window_ms: float = 25.0
@@ -73,9 +77,15 @@ class FbankConfig:
             value, known = getattr(self, name), get_args(kind)
             if value not in known:
                 raise UserError(f"{name}: must be one of {', '.join(known)}; got {value!r}")
-        for name in ("sample_rate", "n_mels", "std", "log_floor", "window_ms", "hop_ms"):
+        for name in ("sample_rate", "speed", "n_mels", "std", "log_floor", "window_ms", "hop_ms"):
             if not 0 < getattr(self, name) < math.inf:
                 raise UserError(f"{name}: must be above 0 and finite; got {getattr(self, name)}")
+        if not (self.sample_rate / self.speed).is_integer():
+            raise UserError(
+                f"speed: {self.sample_rate} Hz played {self.speed:g} times as fast would be "
+                f"{self.sample_rate / self.speed:g} Hz of sound, which is no whole number; take "
+                f"{self.sample_rate / max(1, round(self.sample_rate / self.speed)):.10g}"
+            )
         # Numbers of 32 bits are shifted and divided by these.
         if not (abs(self.mean) <= _LARGEST_SCALE and self.std >= 1 / _LARGEST_SCALE):
             raise UserError(
@@ -122,6 +132,16 @@ class FbankConfig:
                 f"trainable: {kind} with log has nothing to learn; take pcen, filters such as htk, "
                 "or leaf"
             )
+
+    @property
+    def rate(self) -> int:
+        """Hz to which recordings are resampled: their samples are played at `sample_rate`."""
+        return int(self.sample_rate / self.speed)
+
+    @property
+    def step_ms(self) -> float:
+        """Milliseconds of a recording from one frame to the next."""
+        return self.hop_ms * self.speed
 
     @property
     def window_length(self) -> int:

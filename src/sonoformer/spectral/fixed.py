@@ -20,10 +20,10 @@ def refuse_unheard(front: FbankConfig, seconds: float, option: str) -> None:
         UserError: the clip has more frames than are fixed.
     """
     fixed = front.fixed_frames
-    frames = replace(front, fixed_frames=None).frames(round(seconds * front.sample_rate))
+    frames = replace(front, fixed_frames=None).frames(round(seconds * front.rate))
     if fixed is None or frames <= fixed:
         return
-    span = ((fixed - 1) * front.hop_length + front.window_length) / front.sample_rate
+    span = ((fixed - 1) * front.hop_length + front.window_length) / front.rate
     raise UserError(
         f"{option}, fixed_frames: {seconds:g} s are {frames} frames, of which only the first "
         f"{fixed} would be heard; set {option} to {span:g} or less, or fix more frames or none"

@@ -50,8 +50,11 @@ def make_encoder(init: Init, config: FinetuneConfig, seed: int) -> PatchEncoder:
                 SHAPES[config.encoder](config.size, config.tokens, front=config.front)
             )
         else:
-            if config.front != FbankConfig():
-                raise UserError("front: the checkpoint brings its own; leave these options away")
+            if replace(config.front, speed=1.0) != FbankConfig():
+                raise UserError(
+                    "front: the checkpoint brings its own; leave these options away, front.speed "
+                    "excepted"
+                )
             found = copy.deepcopy(init) if isinstance(init, nn.Module) else load_encoder(init)
             encoder = cast(PatchEncoder, found)
             if config.fresh:
@@ -100,6 +103,7 @@ def _front(encoder: PatchEncoder, config: FinetuneConfig) -> FbankConfig:
         level=_chosen(config.level, own.level),
         padding=_chosen(config.padding, own.padding),
         fixed_frames=fixed,
+        speed=own.speed if config.front.speed == 1 else config.front.speed,
     )
     refuse_unheard(front, config.seconds, "seconds")
     return front
