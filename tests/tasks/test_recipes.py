@@ -15,6 +15,11 @@ NAMES = (
     "audioset-20k",
     "esc50-frame",
     "esc50-patch",
+    "petl-esc50",
+    "petl-fluent-speech",
+    "petl-iemocap",
+    "petl-speech-commands-v2",
+    "petl-urbansound8k",
     "small",
     "ssamba-audioset-20k",
     "ssamba-esc50",
@@ -71,3 +76,26 @@ def test_the_papers_schedules() -> None:
     audioset = build(FinetuneConfig, *recipes.load("audioset-20k"))
     assert audioset.train.schedule.milestones == (10, 15, 20, 25)
     assert (audioset.train.average_from, audioset.train.average_to) == (6, 25)
+
+
+@pytest.mark.parametrize(
+    ("name", "seconds", "batch", "epochs"),
+    [
+        ("petl-esc50", 5.0, 32, 50),
+        ("petl-urbansound8k", 4.0, 32, 30),
+        ("petl-speech-commands-v2", 1.0, 128, 75),
+        ("petl-fluent-speech", 4.0, 32, 75),
+        ("petl-iemocap", 8.0, 32, 20),
+    ],
+)
+def test_the_protocol_of_few_weights(name: str, seconds: float, batch: int, epochs: int) -> None:
+    mapping, source = recipes.load(name)
+    config = build(FinetuneConfig, over(plain(FinetuneConfig()), mapping), source)
+    assert (config.seconds, config.train.batch_size, config.train.epochs) == (
+        seconds, batch, epochs,
+    )  # fmt: skip
+    optimiser = config.with_rate().train.optimiser
+    assert (optimiser.peak, optimiser.betas, optimiser.eps) == (5e-3, (0.9, 0.98), 1e-6)
+    # Another method brings the paper's rate for it.
+    prefix = build(FinetuneConfig, over(mapping, {"method": "prefix"}), source)
+    assert prefix.with_rate().train.optimiser.peak == 1e-2
