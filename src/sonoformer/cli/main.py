@@ -49,6 +49,7 @@ VERBS = {
     "suite": Verb("sonoformer.cli.suite:suite", "Judge encoders over the task suite, in a table."),
     "evaluate": Verb("sonoformer.cli.evaluate:evaluate", "Score a model on labelled recordings."),
     "predict": Verb("sonoformer.cli.predict:predict", "Write a model's scores over recordings."),
+    "detect": Verb("sonoformer.cli.detect:detect", "Find events in recordings of any length."),
     "embed": Verb("sonoformer.cli.embed:embed", "Write an encoder's features over recordings."),
     "convert": Verb(
         "sonoformer.cli.convert:convert", "Turn a published checkpoint into one of ours."

@@ -61,7 +61,7 @@ def detector_outcome(
             problem=run.problem,
         )
 
-    validation, test = clips.take(turn.validation), clips.take(turn.test)
+    test = clips.take(turn.test)
     answers, card = None, None
     if len(test):
         truth = truth_of(test, model, config)
