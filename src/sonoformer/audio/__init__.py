@@ -7,7 +7,7 @@ from sonoformer.audio.opening import AUDIO_SUFFIXES
 from sonoformer.audio.probe import AudioInfo, probe
 from sonoformer.audio.resample import resample
 from sonoformer.audio.stream import Window, stream
-from sonoformer.audio.write import write
+from sonoformer.audio.write import write, write_blocks
 
 __all__ = [
     "AUDIO_SUFFIXES",
@@ -24,4 +24,5 @@ __all__ = [
     "resample",
     "stream",
     "write",
+    "write_blocks",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
 
@@ -55,20 +56,67 @@ def write(
     """
     path = Path(path)
     check_rate(sample_rate)
-    container, coding = _coding(path, subtype)
+    coding = _coding(path, subtype)
     samples = _checked(path, samples)
+    channels = 1 if samples.ndim == 1 else samples.shape[1]
+    size = samples.size * max(4, samples.itemsize)
+    _write(path, [samples], sample_rate, channels, size, coding, recorded_at)
+
+
+def write_blocks(
+    path: str | Path,
+    blocks: Iterable[np.ndarray],
+    sample_rate: int,
+    *,
+    frames: int,
+    channels: int = 1,
+    subtype: str | None = None,
+) -> None:
+    """Write a sound file of any length block by block, whole or not at all.
+
+    The bytes do not depend on how the sound is cut into blocks.
+
+    Args:
+        path: as in `write`.
+        blocks: `(samples,)` or `(samples, channels)` each, none of them empty.
+        sample_rate: Hz.
+        frames: at most so many samples of each channel, by which WAV becomes RF64 in time.
+        channels: of every block.
+        subtype: as in `write`.
+
+    Raises:
+        AudioError, UserError: as `write`.
+    """
+    path = Path(path)
+    check_rate(sample_rate)
+    coding = _coding(path, subtype)
+    size = frames * channels * 4
+    checked = (_checked(path, block) for block in blocks)
+    _write(path, checked, sample_rate, channels, size, coding, None)
+
+
+def _write(
+    path: Path,
+    blocks: Iterable[np.ndarray],
+    rate: int,
+    channels: int,
+    size: int,
+    coding: tuple[str, str],
+    recorded_at: datetime | None,
+) -> None:
+    container, subtype = coding
     # PCM_16 halves what lies in memory, but one limit for all codings is simpler and safe.
-    if container == "WAV" and samples.size * max(4, samples.itemsize) > _WAV_LIMIT:
+    if container == "WAV" and size > _WAV_LIMIT:
         container = "RF64"
     with atomic(path) as temporary:
         try:
-            _encode(temporary, samples, sample_rate, container, coding, recorded_at)
+            _encode(temporary, blocks, rate, channels, container, subtype, recorded_at)
         # soundfile asserts that every frame was written, which a full disk prevents.
         except (soundfile.LibsndfileError, AssertionError) as error:
             why = str(getattr(error, "error_string", "")).rstrip(".") or "the disk may be full"
             raise AudioError(
                 path,
-                f"cannot be written as {coding} with {_shape(samples)} at {sample_rate} Hz ({why})",
+                f"cannot be written as {subtype} with {_count(channels)} at {rate} Hz ({why})",
             ) from error
 
 
@@ -98,20 +146,21 @@ def _checked(path: Path, samples: np.ndarray) -> np.ndarray:
 
 def _encode(
     path: Path,
-    samples: np.ndarray,
+    blocks: Iterable[np.ndarray],
     rate: int,
+    channels: int,
     container: str,
     coding: str,
     recorded_at: datetime | None,
 ) -> None:
-    channels = 1 if samples.ndim == 1 else samples.shape[1]
     with soundfile.SoundFile(
         str(path), "w", rate, channels, subtype=coding, format=container
     ) as file:
         if recorded_at is not None:
             file.comment = _comment(recorded_at)
-        for first in range(0, len(samples), _BLOCK):
-            file.write(np.ascontiguousarray(samples[first : first + _BLOCK]))
+        for samples in blocks:
+            for first in range(0, len(samples), _BLOCK):
+                file.write(np.ascontiguousarray(samples[first : first + _BLOCK]))
 
 
 def _comment(began: datetime) -> str:
@@ -127,6 +176,5 @@ def _comment(began: datetime) -> str:
     return f"Recorded at {began:%H:%M:%S}{fraction} {began:%d/%m/%Y}{zone}"
 
 
-def _shape(samples: np.ndarray) -> str:
-    channels = 1 if samples.ndim == 1 else samples.shape[1]
+def _count(channels: int) -> str:
     return f"{channels} channel{'s' if channels > 1 else ''}"

@@ -1,4 +1,4 @@
-"""`sonoformer data`: list, fetch, check, split, pack, convert."""
+"""`sonoformer data`: list, fetch, check, split, pack, convert, soundscapes."""
 
 from __future__ import annotations
 
@@ -10,14 +10,19 @@ from cyclopts import App, Parameter
 from rich.table import Table
 
 from sonoformer.cli.data_convert import convert
+from sonoformer.cli.data_soundscapes import soundscapes
 from sonoformer.cli.options import DryRun, Overwrite, Seed, console, progress_bar, say
 from sonoformer.cli.tables import Columns, Root, Separator, read_labels
 from sonoformer.data.columns import ColumnMap
 from sonoformer.data.manifest import Manifest
 from sonoformer.errors import UserError
 
-app = App(name="data", help="List, fetch, check, split and pack data sets; convert annotations.")
+app = App(
+    name="data",
+    help="List, fetch, check, split and pack data sets; convert annotations; make soundscapes.",
+)
 app.command(convert)
+app.command(soundscapes)
 
 
 @app.command(name="list")
