@@ -37,7 +37,7 @@ from sonoformer.settings import plain, read_yaml, to_yaml
 CHANGEABLE = frozenset(
     {
         *("workers", "checkpoint_minutes", "device", "tensorboard", "progress", "steps", "epochs"),
-        *("strategy", "checkpointing"),
+        *("strategy", "checkpointing", "budget"),
     }
 )
 _PACKAGES = ("numpy", "torch", "lightning", "soundfile", "soxr", "polars")

@@ -169,6 +169,26 @@ def trainings(cards: Mapping[str, Scorecard], over: Mapping[str, Interval]) -> S
     return Section("Trainings", parts, lead)
 
 
+def choice(found: Mapping[str, Any]) -> Section:
+    """The candidates of `budget.json`, and which of them was trained on all clips."""
+    rows = [
+        {
+            "candidate": trial["name"],
+            "idea": trial["why"],
+            "epochs": f"{trial['epochs']:g}" if trial["epochs"] else "",
+            _title(found["metric"]): "" if trial["value"] is None else f"{trial['value']:.3f}",
+            "seconds": f"{trial['seconds']:.0f}",
+            "note": trial["note"],
+        }
+        for trial in found["trials"]
+    ]
+    lead = (
+        f"Within {found['minutes']:g} minutes: {found['chosen']}; {found['reason']}. These clips "
+        "were trained on in the end, so that their scores say nothing of the model."
+    )
+    return Section("Choice", [Table.of(rows)], lead)
+
+
 def settings(config: Any, environment: Mapping[str, Any], problems: Sequence[Any] = ()) -> Section:
     """Everything needed to do it again, and the files that were skipped."""
     parts: list[Any] = [

@@ -48,6 +48,9 @@ class FinetuneConfig:
     shots: int | None = None
     """Train on so many clips of each class only, drawn from the training clips by seed, from as
     many groups as there are; a draw of more holds those of a draw of fewer. All by default."""
+    budget: float | None = None
+    """Minutes in which to try a few methods and rates on a held-out part of the training clips, and
+    to train the best on all of them; see docs/adaptation.md."""
     test: float = 0.2
     """split: share of the groups to test on, if the table has no split column; 0 tests nothing."""
     leaks: Literal["refuse", "allow"] = "refuse"
@@ -125,6 +128,8 @@ class FinetuneConfig:
             )
         if self.shots is not None and self.shots < 1:
             raise UserError(f"shots: must be at least 1; got {self.shots}.")
+        if self.budget is not None and not 0 < self.budget < float("inf"):
+            raise UserError(f"budget: must be above 0 minutes; got {self.budget}.")
         if self.seconds <= 0:
             raise UserError(f"seconds: must be above 0; got {self.seconds}.")
         if self.fixed_frames is not None and not 0 <= self.fixed_frames <= 10**6:

@@ -24,6 +24,7 @@ from sonoformer.evaluation.scorecard import Scorecard, scorecard
 from sonoformer.evaluation.statistics import Interval, crossed_interval, t_interval
 from sonoformer.files import read_json
 from sonoformer.run import Run
+from sonoformer.tasks.budget import measure, search
 from sonoformer.tasks.clips import Clips, by_label, open_clips
 from sonoformer.tasks.config import FinetuneConfig
 from sonoformer.tasks.detection.lesson import is_strong
@@ -119,6 +120,14 @@ def finetune(
     Raises:
         UserError: labels, parts or options that cannot give a true result.
     """
+    if config.budget is not None:
+        shared = {"device": device, "cache": cache or run.folder / "cache", "bar": False}
+
+        def trained(table: Manifest, chosen: FinetuneConfig, inner: Run, again: bool) -> Finetuned:
+            return finetune(table, init, chosen, inner, seed=seed, resume=again, **shared)  # type: ignore[arg-type]
+
+        known = measure(cost, seed, device)
+        manifest, config = search(manifest, init, config, run, seed=seed, train=trained, cost=known)
     config = config.with_rate()
     job = _job(manifest, init, config, run, seed, device, cache, progress, bar)
     run.data(job.data)

@@ -61,6 +61,8 @@ def write_outcome(
         report.add(sections.result(card))
     if (curves := sections.training(trained.history)) is not None:
         report.add(curves)
+    if (run.folder / "budget.json").is_file():
+        report.add(sections.choice(read_json(run.folder / "budget.json")))
     if card is not None and answers is not None:
         add_to(report, sections.classes(card), sections.errors({"": answers}, reader(test)))
     report.add(sections.settings(config, environment_of(run), run.problems))
