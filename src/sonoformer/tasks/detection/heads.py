@@ -43,10 +43,10 @@ class Frames:
         time; its logit is computed without leaving the logarithms. Without it: the highest column.
         """
         padding = ~self.valid.unsqueeze(-1)
-        logits = self.logits.float()
+        logits = _wide(self.logits)
         if self.attention is None:
             return logits.masked_fill(padding, float("-inf")).amax(1)
-        weight = self.attention.float().masked_fill(padding, float("-inf")).log_softmax(1)
+        weight = _wide(self.attention).masked_fill(padding, float("-inf")).log_softmax(1)
         present = (weight + F.logsigmoid(logits)).logsumexp(1)
         absent = (weight + F.logsigmoid(-logits)).logsumexp(1)
         return present - absent
@@ -94,7 +94,9 @@ class FrameHead(nn.Module):
             found = _mean(each, valid)
             return Frames(found[..., : self.classes], real, None, self._weights(found))
         cells = each[..., : self.classes]
-        rows = cells.float().masked_fill(~(valid | ~real.unsqueeze(2)).unsqueeze(-1), float("-inf"))
+        # Padding keeps its rows, whatever they are: no gradient becomes NaN through it.
+        heard = (valid | ~real.unsqueeze(2)).unsqueeze(-1)
+        rows = _wide(cells).masked_fill(~heard, float("-inf"))
         weights = self._weights(_mean(each, valid))
         return Frames(rows.logsumexp(2), real, cells, weights)
 
@@ -106,3 +108,8 @@ def _mean(values: Tensor, valid: Tensor) -> Tensor:
     """Mean over the valid rows: `(batch, columns, rows, k)` -> `(batch, columns, k)`."""
     weight = valid.to(values.dtype).unsqueeze(-1)
     return (values * weight).sum(2) / weight.sum(2).clamp_min(1)
+
+
+def _wide(values: Tensor) -> Tensor:
+    """In 32 bits at least, in which exponentials are summed."""
+    return values if values.dtype == torch.float64 else values.float()
