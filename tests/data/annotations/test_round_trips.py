@@ -103,6 +103,18 @@ def test_a_folder_of_tables_comes_back_with_recordings_without_events(
     assert in_order(marks.events).equals(kept(table, name, None))
 
 
+def test_the_table_of_the_docs_says_what_formats_hold() -> None:
+    columns = {"path": 2, "score": 3, "low_hz": 4, "high_hz": 4, "channel": 5}
+    page = (ROOT / "docs/annotations.md").read_text()
+    rows = [line.split("|")[1:-1] for line in page.splitlines() if line.startswith("| `")]
+    told = {cells[0].strip(" `"): [cell.strip(" `") for cell in cells] for cells in rows}
+    for name, kind in FORMATS.items():
+        cells = told[name]
+        assert cells[1] == kind.suffix
+        assert {c for c, place in columns.items() if cells[place] == "yes"} == set(kind.holds)
+        assert (cells[6] == "yes") == kind.empty
+
+
 def test_raven_has_no_rounding_over_many_recordings(tmp_path: Path) -> None:
     rows = [(f"{n}", 0.1 + n / 7, 0.7 + n / 3, "a", n / 9, None, None, 0) for n in range(50)]
     table = events(pl.DataFrame(rows, schema=EVENTS, orient="row"))
