@@ -222,7 +222,7 @@ def test_bad_recordings_are_listed_and_the_others_heard(field: Path, tmp_path: P
     assert any(r.path.name == "4.wav" and "cut off" in r.text for r in found.report.remarks)
     cut = found.events.filter(pl.col("path").str.ends_with("4.wav"))
     assert cut["end"].max() <= found.report.durations[str(field / "4.wav")]  # type: ignore[operator]
-    with pytest.warns(UserWarning) as said:
+    with pytest.warns(UserWarning, match=r"[34t].*wav") as said:
         table = detector().detect(field)
     assert {Path(str(w.message).split(": ")[0]).name for w in said} == {"text.wav", "4.wav"}
     assert table.equals(found.events)

@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,7 +27,7 @@ from sonoformer.data.annotations.recordings import table_names
 from sonoformer.data.events import events
 from sonoformer.encoders.columns import row_hertz
 from sonoformer.errors import AudioError, UserError
-from sonoformer.evaluation.events.post import ClassPost, PostConfig
+from sonoformer.evaluation.events.post import PostConfig
 from sonoformer.inference.engine import Report, Settings, compute_table
 from sonoformer.inference.identity import fingerprint
 from sonoformer.inference.listening import Remark
@@ -78,10 +79,7 @@ class DetectConfig:
         """How scores become events."""
         if self.threshold is None:
             return model.post
-
-        def at(post: ClassPost) -> ClassPost:
-            return replace(post, high=self.threshold, low=None)
-
+        at = partial(replace, high=self.threshold, low=None)
         classes = {name: at(post) for name, post in model.post.classes.items()}
         return PostConfig(at(model.post.default), classes)
 
@@ -198,8 +196,9 @@ def _compute(
             raise UserError("the model gives no finite score; load an earlier checkpoint")
         flat = np.ascontiguousarray(values.reshape(len(values), -1))
         real = [model.grid.count(count) for count in lengths.tolist()]
-        schema = {"real": pl.Int32, "values": pl.Array(pl.Float32, flat.shape[1])}
-        return pl.DataFrame({"real": real, "values": flat}, schema=schema)
+        kind = pl.Array(pl.Float32, flat.shape[1])
+        columns = [pl.Series("real", real, pl.Int32), pl.Series("values", flat, kind)]
+        return pl.DataFrame(columns)
 
     return compute
 
