@@ -197,12 +197,12 @@ def mean_auc(answers: Answers, counts: Counts) -> Values:
 
 def average_precision(answers: Answers, counts: Counts) -> Values:
     """`(resamples, classes)`: sum over thresholds of (recall gained) x precision; NaN if absent."""
-    return _ranked(answers, counts, _precision_area)
+    return _ranked(answers, counts, precision_area)
 
 
 def auc(answers: Answers, counts: Counts) -> Values:
     """`(resamples, classes)`: chance that a positive scores above a negative, ties one half."""
-    return _ranked(answers, counts, _roc_area)
+    return _ranked(answers, counts, roc_area)
 
 
 SINGLE: dict[str, Metric] = {
@@ -295,12 +295,19 @@ def _ranked(answers: Answers, counts: Counts, area: Callable[[Values, Values], V
     return result
 
 
-def _precision_area(hits: Values, passed: Values) -> Values:
+def precision_area(hits: Values, passed: Values) -> Values:
+    """`(resamples,)`: area below the precision-recall steps.
+
+    Args:
+        hits: `(resamples, thresholds)` positives that pass each falling threshold.
+        passed: all that pass it.
+    """
     gained = np.diff(hits, prepend=0.0, axis=1)
     return _ratio((gained * np.nan_to_num(_ratio(hits, passed))).sum(1), hits[:, -1])
 
 
-def _roc_area(hits: Values, passed: Values) -> Values:
+def roc_area(hits: Values, passed: Values) -> Values:
+    """`(resamples,)`: area below the ROC curve; arguments as `precision_area`."""
     false = passed - hits
     height = hits - np.diff(hits, prepend=0.0, axis=1) / 2
     area = (np.diff(false, prepend=0.0, axis=1) * height).sum(1)
