@@ -34,6 +34,9 @@ LIGHT = [
     "sonoformer.data.splits",
     "sonoformer.data.leaks",
     "sonoformer.data.catalogue",
+    "sonoformer.data.events",
+    "sonoformer.data.annotations",
+    "sonoformer.data.soundscapes",
     "sonoformer.cli.main",
 ]
 

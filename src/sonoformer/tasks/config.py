@@ -63,7 +63,7 @@ class FinetuneConfig:
     tokens: Literal["patch", "frame"] = "patch"
     """Encoder without a checkpoint: 16x16 patches, or columns of 2 frames."""
     front: FbankConfig = FbankConfig()
-    """Encoder without a checkpoint: how it hears."""
+    """Encoder without a checkpoint: how it hears. A checkpoint takes `speed` alone of these."""
     fresh: bool = False
     """Take only the shape of the given checkpoint, with new random weights, to compare with."""
     stride: tuple[int, int] | None = None
