@@ -182,7 +182,10 @@ def test_desed_names_recordings_without_events(tmp_path: Path, sound: Path) -> N
         assert reviewed_of(manifest)["path"].to_list() == manifest.files
         assert manifest.classes == ("Dog",)
     empty = saved(tmp_path / "empty.tsv", head)
-    assert read_annotations(empty).is_empty()
+    assert read_marks(empty).empty == read_marks(empty, recordings=sound).empty == ()
+    own = saved(tmp_path / "20240501_220000.tsv", head)
+    one = str(sound / "north/20240501_220000.wav")
+    assert read_marks(own, recordings=sound).empty == (one,)
     weak = saved(tmp_path / "weak.tsv", "filename\tevent_labels\na.wav\tDog,Cat\n")
     with pytest.raises(UserError, match="no column holds the start"):
         read_annotations(weak, "dcase")

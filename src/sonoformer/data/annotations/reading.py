@@ -62,7 +62,7 @@ def read_marks(
     path = Path(path)
     files = _files(path, format)
     folder = None if recordings is None else Recordings(recordings)
-    parts = [_read(file, format, columns, folder) for file in files]
+    parts = [_read(file, format, columns, folder, alone=not path.is_dir()) for file in files]
     found = pl.concat([events(part.events) for part in parts], how="diagonal_relaxed")
     found = _renamed(found, classes or {})
     heard = set(found["path"])
@@ -136,11 +136,15 @@ def _files(path: Path, format: str) -> list[Path]:
     return files
 
 
-def _read(file: Path, format: str, columns: EventColumns, folder: Recordings | None) -> Marks:
+def _read(
+    file: Path, format: str, columns: EventColumns, folder: Recordings | None, *, alone: bool
+) -> Marks:
     name = guessed(file) if format == "auto" else format
     found, empty = FORMATS[name].read(file, columns)
     own = recording_of(file)
-    if found.is_empty() and not empty:
+    # An empty table of a format that names recordings may be one over many, called anything.
+    anyones = alone and "path" in FORMATS[name].holds and (folder is None or own not in folder)
+    if found.is_empty() and not empty and not anyones:
         empty = (own,)
     found = found.with_columns(pl.col("path").replace("", None).fill_null(own))
     if folder is not None:

@@ -51,6 +51,10 @@ class Recordings:
             raise UserError(f"{folder}: no such folder; --recordings is where the sound is")
         self._by_name: Mapping[str, list[tuple[str, ...]]] | None = None
 
+    def __contains__(self, name: str) -> bool:
+        """Whether a recording, or more than one, is called that."""
+        return name in self._index() or f"{name}." in self._index()
+
     def all(self, names: Iterable[str], source: str) -> dict[str, str]:
         """The absolute path for each name.
 
