@@ -10,8 +10,9 @@ import torch
 from numpy.typing import NDArray
 
 from sonoformer.data.sources import FULL_SCALE, ClipSource
-from sonoformer.encoders.columns import ColumnGrid, bin_edges
+from sonoformer.encoders.columns import ColumnGrid
 from sonoformer.spectral import FbankConfig, FrontEnd
+from sonoformer.spectral.scales import from_scale, to_scale
 
 Levels = NDArray[np.float32]
 BINS = 40
@@ -91,8 +92,12 @@ class Hearing:
 
     def hertz(self) -> NDArray[np.float64]:
         """`(bins, 2)` Hz of the recordings: the edges of each bin."""
-        edges = bin_edges(self._config) * self.grid.rate / self._config.sample_rate
-        return np.stack([edges[:-2], edges[2:]], 1)
+        config = self._config
+        ends = to_scale(torch.tensor([config.low_hz, config.top_hz], dtype=torch.float64), "kaldi")
+        edges = torch.linspace(float(ends[0]), float(ends[1]), BINS + 2, dtype=torch.float64)
+        # A model that is played recordings faster hears them higher.
+        hertz = from_scale(edges, "kaldi").numpy() * self.grid.rate / config.sample_rate
+        return np.stack([hertz[:-2], hertz[2:]], 1)
 
     def cells(self, source: ClipSource, item: int) -> int:
         """Cells of a recording, as many as the detector's columns; at least one."""
