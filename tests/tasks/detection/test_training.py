@@ -71,6 +71,10 @@ def test_tones_are_found_where_they_are(
     assert isinstance(model, Detector)
     assert model.classes == ("high", "low")
     assert model.seconds == 2.0
+    # Thresholds were tuned on the validation recordings, and are kept with the model.
+    assert set(model.post.classes) == {"high", "low"}
+    assert model.thresholds == tuple(model.post.of(name).high for name in model.classes)
+    assert min(stored["validation"]["event_f1"].values()) > 0.8
     unseen = make_recordings(3, folder="unseen", seed=1)
     found = model.detect(tmp_path / "unseen")
     apart, missed, false = ends_apart(found, unseen)

@@ -8,16 +8,24 @@ from pathlib import Path
 import torch
 
 from sonoformer.evaluation import sections
+from sonoformer.evaluation.events.tuning import tune
 from sonoformer.evaluation.metrics import Answers
 from sonoformer.evaluation.predictions import save_predictions
 from sonoformer.evaluation.report import Report
 from sonoformer.evaluation.scorecard import TITLES, Scorecard, scorecard
+from sonoformer.files import atomic
 from sonoformer.run import Run
 from sonoformer.tasks.clips import Clips
 from sonoformer.tasks.config import FinetuneConfig
 from sonoformer.tasks.detection.lesson import truth_of
 from sonoformer.tasks.detection.model import Detector
-from sonoformer.tasks.detection.scoring import Scored, frame_answers, frame_scores
+from sonoformer.tasks.detection.scoring import (
+    Scored,
+    frame_answers,
+    frame_scores,
+    tracks,
+    true_events,
+)
 from sonoformer.tasks.outcome import add_to, environment_of, headline, write_scores
 from sonoformer.tasks.turn import Trained
 from sonoformer.tasks.turns import Turn
@@ -61,7 +69,14 @@ def detector_outcome(
             problem=run.problem,
         )
 
-    test = clips.take(turn.test)
+    validation, test = clips.take(turn.validation), clips.take(turn.test)
+    if len(validation):
+        _tune(run, model, validation, config, heard(validation))
+    else:
+        run.log(
+            "no validation recordings, so that scores become events by default thresholds; to have "
+            "them tuned give --validation 0.15"
+        )
     answers, card = None, None
     if len(test):
         truth = truth_of(test, model, config)
@@ -86,6 +101,28 @@ def detector_outcome(
     if answers is not None:
         run.log(f"test, by frames: {headline(answers)}; report: {run.folder / 'report.html'}")
     return folder, answers
+
+
+def _tune(
+    run: Run, model: Detector, validation: Clips, config: FinetuneConfig, scored: Scored
+) -> None:
+    """Choose how scores become events, by the validation recordings."""
+    truth = truth_of(validation, model, config)
+    table, reviewed = true_events(validation, truth)
+    frames = tracks(model, validation, truth, scored)
+    tuned = tune(frames, table, model.classes, reviewed=reviewed)
+    model.post = tuned.config
+    model.thresholds = tuple(tuned.config.of(name).high for name in model.classes)
+    with atomic(run.folder / "tuning.parquet") as temporary:
+        tuned.candidates.write_parquet(temporary)
+    best = tuned.candidates.filter("chosen")
+    for label, score, high, low in best.select("label", "score", "high", "low").iter_rows():
+        text = f"tuned {label}: from {high:.2g} on, until {low:.2g}; event F1 {score:.3f}"
+        run.log(f"{text} on validation recordings")
+    for note in tuned.notes:
+        run.log(note)
+    scores = dict(best.select("label", "score").iter_rows())
+    run.metrics({"validation": {"event_f1": scores}})
 
 
 def _card(model: Detector, card: Scorecard | None, trained_on: int) -> str:

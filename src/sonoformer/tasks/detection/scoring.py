@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from itertools import islice
 
 import numpy as np
+import polars as pl
 import torch
 from numpy.typing import NDArray
 
+from sonoformer.data.events import STRETCHES
 from sonoformer.data.sources import FULL_SCALE
 from sonoformer.data.strong import Truth
 from sonoformer.errors import AudioError, UserError
+from sonoformer.evaluation.events.frames import FrameScores
 from sonoformer.evaluation.metrics import Answers
 from sonoformer.inference.overlap import OverlapAdd, WindowPlan
 from sonoformer.tasks.clips import Clips
@@ -169,3 +172,32 @@ def frame_answers(model: Detector, clips: Clips, truth: Truth, scored: Scored) -
         groups=tuple(g for g, count in zip(groups, frames, strict=True) for _ in range(count)),
         thresholds=np.asarray(model.thresholds, np.float32),
     )
+
+
+def tracks(model: Detector, clips: Clips, truth: Truth, scored: Scored) -> list[FrameScores]:
+    """The same frames for the measures of events, a recording each."""
+    found = []
+    for item, (name, scores) in enumerate(zip(recording_names(clips), scored.scores, strict=True)):
+        present, known = truth.cells(item, model.grid.edges(len(scores)))
+        there = (present >= 0.5) & known
+        seconds = float(truth.lengths[item])
+        found.append(FrameScores(name, scores, scored.step, scored.start, there, known, seconds))
+    return found
+
+
+def recording_names(clips: Clips) -> list[str]:
+    """A name for each recording: its path, and the channel where one is named."""
+    rows = clips.manifest.table.select("path", "channel").iter_rows()
+    return [path if channel is None else f"{path}, channel {channel}" for path, channel in rows]
+
+
+def true_events(clips: Clips, truth: Truth) -> tuple[pl.DataFrame, pl.DataFrame | None]:
+    """The events of recordings by `recording_names`; and the stretches in which every event was
+    marked, None if that is all of them."""
+    names = recording_names(clips)
+    spans = [truth.known_stretches(item) for item in range(len(truth))]
+    table = truth.table(names, [None] * len(names))
+    if all(known == [(0.0, s)] for known, s in zip(spans, truth.lengths.tolist(), strict=True)):
+        return table, None
+    rows = [(name, *span) for name, known in zip(names, spans, strict=True) for span in known]
+    return table, pl.DataFrame(rows, STRETCHES, orient="row")
