@@ -146,10 +146,9 @@ def fit_cnn(
         resume: continue the run.
         bar: show a progress bar; on a terminal only by default.
     """
-    encoder = model.encoder.config
-    front = replace(encoder.front, fixed_frames=None)  # type: ignore[union-attr, arg-type]
-    bins = front.n_mels
-    shape = CnnConfig(front, (bins, model.grid.patch), (bins, model.grid.stride))
+    grid = model.grid
+    bins = grid.front.n_mels
+    shape = CnnConfig(grid.front, (bins, grid.patch), (bins, grid.stride))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(key(seed, "cnn"))
         network = Detector(ColumnCnn(shape), model.classes)
