@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -9,6 +10,8 @@ from torch import Tensor
 
 from sonoformer.encoders import AstEncoder
 from sonoformer.errors import UserError
+from sonoformer.evaluation.events.calibration import Calibration, ClassCalibration
+from sonoformer.evaluation.events.post import ClassPost
 from sonoformer.nn.tokens import Tokens
 from sonoformer.tasks.detection.heads import FrameHead, FrameKind, Frames
 from sonoformer.tasks.detection.learner import Tagger
@@ -128,11 +131,13 @@ def test_what_is_saved_comes_back(encoder: AstEncoder, tmp_path) -> None:
     config = HeadConfig("frames_concat", layers=(0, 1), single=False, softmax=False, attention=True)
     model = Detector(encoder, ("a", "b/c"), config).eval()
     model.seconds = 3.5
-    from sonoformer.evaluation.events.post import ClassPost
-
     model.post = model.post.with_classes({"a": ClassPost(median=0.4, high=0.7, low=0.3)})
+    model.calibration = Calibration({"b/c": ClassCalibration(temperature=2.0)})
     again = load_model(model.save(tmp_path / "model"))
     assert isinstance(again, Detector)
+    assert again.calibration == model.calibration
+    scores = again.frame_scores(np.array([[1.0, 1.0]], np.float32))
+    assert scores[0] == pytest.approx([1 / (1 + np.exp(-1)), 1 / (1 + np.exp(-0.5))])
     assert (again.seconds, again.post, again.config) == (3.5, model.post, config)
     wave = torch.randn(2, 8000) * 0.1
     assert torch.equal(again.frame_logits(wave)[0], model.frame_logits(wave)[0])
@@ -187,5 +192,5 @@ def test_the_loss_is_cross_entropy_over_what_is_known(encoder: AstEncoder) -> No
                     y = target[b, t, c]
                     total -= float(weight * y * F.logsigmoid(p) + (1 - y) * F.logsigmoid(-p))
                     count += 1
-    assert float(loss) == pytest.approx(total / count, rel=1e-5)
+    assert loss.item() == pytest.approx(total / count, rel=1e-5)
     assert int(learner.evaluate(batch)["loss"][1]) == count

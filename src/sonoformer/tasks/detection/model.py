@@ -6,12 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sonoformer.encoders.columns import ColumnGrid
 from sonoformer.errors import UserError
+from sonoformer.evaluation.events.calibration import Calibration
 from sonoformer.evaluation.events.post import PostConfig
 from sonoformer.settings import build, plain
 from sonoformer.tasks.detection.heads import FrameHead, Frames
@@ -31,7 +34,8 @@ class Detector(Model):
     Attributes:
         grid: where the columns lie in time.
         seconds: the stretch that it was trained to see at once.
-        post: how frame scores become events.
+        calibration: what is done to frame scores so that they are probabilities.
+        post: how calibrated frame scores become events.
     """
 
     def __init__(
@@ -46,6 +50,7 @@ class Detector(Model):
             raise UserError(f"head: {config.kind} gives no frames; a detector has frames_...")
         self.grid = ColumnGrid.of(encoder)
         self.seconds = 10.0
+        self.calibration = Calibration()
         self.post = PostConfig()
 
     def frames(self, audio: Tensor, lengths: Tensor | None = None) -> Frames:
@@ -72,6 +77,11 @@ class Detector(Model):
         cells = found.logits.unsqueeze(2)[:, :, :0] if found.cells is None else found.cells
         return found.logits.float().cpu(), cells.float().cpu()
 
+    def frame_scores(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Logits `(frames, classes)` -> calibrated scores in [0, 1]."""
+        scores = torch.from_numpy(logits).sigmoid().numpy()
+        return self.calibration.apply(scores, self.classes)
+
     def detect(self, paths: Sequence[str | Path] | str | Path, **options: Any) -> pl.DataFrame:
         """The events in recordings of any length, as a table with the columns of
         `data.events.EVENTS`.
@@ -91,7 +101,11 @@ class Detector(Model):
 
     def save(self, folder: str | Path, card: str = "", **facts: Any) -> Path:
         """As `Model.save`."""
-        own = {"seconds": self.seconds, "post": plain(self.post)}
+        own = {
+            "seconds": self.seconds,
+            "calibration": plain(self.calibration),
+            "post": plain(self.post),
+        }
         return super().save(folder, card, **{SAVED: own, **facts})
 
     def take_up(self, saved: Any, source: str) -> None:
@@ -104,6 +118,8 @@ class Detector(Model):
         if not isinstance(seconds, int | float) or not 0 < seconds <= 1e6:
             raise UserError(f"{source}: {SAVED} should hold seconds, a number above 0")
         self.seconds = float(seconds)
+        found = saved.get("calibration", {})
+        self.calibration = build(Calibration, found, f"{source}: calibration")
         self.post = build(PostConfig, saved.get("post", {}), f"{source}: post")
 
 

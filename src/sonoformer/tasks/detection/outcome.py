@@ -3,11 +3,13 @@ event, and the report."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from sonoformer.evaluation import sections
+from sonoformer.evaluation.events.calibration import calibrate
 from sonoformer.evaluation.events.tuning import tune
 from sonoformer.evaluation.metrics import Answers
 from sonoformer.evaluation.predictions import save_predictions
@@ -110,6 +112,14 @@ def _tune(
     truth = truth_of(validation, model, config)
     table, reviewed = true_events(validation, truth)
     frames = tracks(model, validation, truth, scored)
+    notes: tuple[str, ...] = ()
+    if config.events.calibration != "none":
+        # The thresholds are chosen for calibrated scores, as `detect` will give them.
+        model.calibration, notes = calibrate(frames, model.classes, config.events.calibration)
+        frames = [
+            replace(one, scores=model.calibration.apply(one.scores, model.classes))
+            for one in frames
+        ]
     tuned = tune(frames, table, model.classes, reviewed=reviewed)
     model.post = tuned.config
     model.thresholds = tuple(tuned.config.of(name).high for name in model.classes)
@@ -119,7 +129,7 @@ def _tune(
     for label, score, high, low in best.select("label", "score", "high", "low").iter_rows():
         text = f"tuned {label}: from {high:.2g} on, until {low:.2g}; event F1 {score:.3f}"
         run.log(f"{text} on validation recordings")
-    for note in tuned.notes:
+    for note in (*notes, *tuned.notes):
         run.log(note)
     scores = dict(best.select("label", "score").iter_rows())
     run.metrics({"validation": {"event_f1": scores}})
@@ -135,7 +145,8 @@ def _card(model: Detector, card: Scorecard | None, trained_on: int) -> str:
         "",
         f"Classes: {', '.join(model.classes)}.",
         "",
-        "Scores are not probabilities unless they were calibrated on recordings like yours.",
+        "Scores are probabilities on recordings like those that they were calibrated on; on others "
+        "they may not be.",
     ]
     if card is not None:
         lines += ["", f"On {card.clips} frames of test recordings:", ""]

@@ -115,8 +115,9 @@ def frame_scores(
         done += len(batch)
         if progress is not None:
             progress(done, len(places))
-    tracks = [np.concatenate([*p, a.end()]) for p, a in zip(parts, adders, strict=True)]
-    return Scored([sigmoid(track) for track in tracks], grid.first - grid.step / 2, grid.step)
+    whole = [np.concatenate([*p, a.end()]) for p, a in zip(parts, adders, strict=True)]
+    found = [model.frame_scores(track) for track in whole]
+    return Scored(found, grid.first - grid.step / 2, grid.step)
 
 
 def sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -78,7 +78,7 @@ class Track:
     def _push(self) -> None:
         values = np.concatenate(self._waiting)
         self._waiting, self._count = [], 0
-        scores = sigmoid(values[:, : self._classes])
+        scores = self.model.frame_scores(np.ascontiguousarray(values[:, : self._classes]))
         if self.file is not None:
             self.file.add(scores)
         if self._bands is not None:
