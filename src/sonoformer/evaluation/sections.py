@@ -175,7 +175,7 @@ def choice(found: Mapping[str, Any]) -> Section:
         {
             "candidate": trial["name"],
             "idea": trial["why"],
-            "epochs": f"{trial['epochs']:g}" if trial["epochs"] else "",
+            "steps": f"{trial['share']:.0%}" if trial["share"] else "",
             _title(found["metric"]): "" if trial["value"] is None else f"{trial['value']:.3f}",
             "seconds": f"{trial['seconds']:.0f}",
             "note": trial["note"],

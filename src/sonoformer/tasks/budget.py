@@ -2,7 +2,7 @@
 
 A part of the training clips, whole groups of it, is held out to choose on; test clips play no part.
 The cost of each candidate is measured by its first steps, and those that cannot be finished are
-dropped. The others train for a quarter of the epochs; the better half of them train for all epochs
+dropped. The others train for a quarter of the steps; the better half of them train for all steps
 (successive halving, Jamieson and Talwalkar 2016, section 2, with one halving); the best of these
 is trained on all training clips. What was found out is written after each trial, so that a run that
 was stopped goes on from there.
@@ -35,7 +35,7 @@ from sonoformer.tasks.turns import divide
 from sonoformer.training.processes import launched
 
 _HELD = 0.25
-_FIRST = 0.25  # of the epochs, in the first round
+_FIRST = 0.25  # of the steps, in the first round
 _FEW = 50
 # Finds out what a training costs: manifest, init, options -> seconds.
 Cost = Callable[[Manifest, Init, FinetuneConfig], float]
@@ -49,7 +49,7 @@ class Trial:
         name: of the candidate.
         why: why it is one.
         estimate: seconds of a whole training, from its first steps.
-        epochs: of the longest training it has had.
+        share: of the steps, in the longest training it has had.
         value: score on the held-out clips after these.
         seconds: all that its trainings took.
         note: why it was not tried, or not further.
@@ -58,7 +58,7 @@ class Trial:
     name: str
     why: str
     estimate: float = 0.0
-    epochs: float = 0.0
+    share: float = 0.0
     value: float | None = None
     seconds: float = 0.0
     note: str = ""
@@ -97,7 +97,12 @@ def candidates(config: FinetuneConfig, init: Init) -> dict[str, tuple[str, Finet
         rate = changes.pop("lr", None)
         optimiser = replace(config.train.optimiser, lr=rate)
         train = replace(config.train, optimiser=optimiser)
-        plain = {"budget": None, "shots": None, "validation": 0.0, "protocol": "split"}
+        plain: dict[str, Any] = {
+            "budget": None,
+            "shots": None,
+            "validation": 0.0,
+            "protocol": "split",
+        }
         return replace(config, **plain, train=train, **changes).with_rate()
 
     near = AdaptationConfig(layer_decay=0.75)
@@ -178,7 +183,7 @@ def search(
     state = _State(run, apart, options, found, train, save, left, seed)
     if not found.chosen:
         _measure(state, init, cost)
-        _rounds(state, config.train.epochs)
+        _rounds(state)
         found.chosen, found.reason = _best(found)
         save()
     run.log(f"budget: {found.chosen} is trained on all clips: {found.reason}")
@@ -199,15 +204,20 @@ class _State:
     left: Callable[[], float]
     seed: int
 
-    def tried(self, trial: Trial, epochs: float) -> None:
-        """Train a candidate for so many epochs, unless that was done, and score it."""
+    def tried(self, trial: Trial, share: float) -> None:
+        """Train a candidate for a share of the steps, unless that was done, and score it."""
         config = self.options[trial.name][1]
         if config.method == "probe":
-            epochs = config.train.epochs  # it has none, and is finished at once
-        if trial.epochs >= epochs:
+            share = 1.0  # it has none, and is finished at once
+        if trial.share >= share:
             return
-        config = replace(config, train=replace(config.train, epochs=epochs, steps=None))
-        name = f"{trial.name} {epochs:g}".replace(",", "").replace(" ", "-")
+        train = config.train
+        if train.steps is None:
+            train = replace(train, epochs=share * train.epochs)
+        else:
+            train = replace(train, steps=max(1, round(share * train.steps)))
+        config = replace(config, train=train)
+        name = f"{trial.name} {share:g}".replace(",", "").replace(" ", "-")
         folder = self.run.folder / "budget" / name
         started, began = Run.exists(folder), time.monotonic()
         try:
@@ -225,9 +235,9 @@ class _State:
         answers = done.answers[0]
         self.found.metric = next(iter(metrics_for(answers)))
         trial.value = float(score(metrics_for(answers)[self.found.metric], answers))
-        trial.epochs = epochs
+        trial.share = share
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-        self.run.log(f"budget: {trial.name}, {epochs:g} epochs: {trial.value:.3f}")
+        self.run.log(f"budget: {trial.name}, {share:.0%} of the steps: {trial.value:.3f}")
         self.save()
 
 
@@ -242,14 +252,14 @@ def _measure(state: _State, init: Init, cost: Cost) -> None:
             trial.estimate = cost(state.apart, init, config)
         except UserError as error:
             trial.note = str(error)
-        # To be chosen it has to train for a part of the epochs here, and for all on all clips.
+        # To be chosen it has to train for a part of the steps here, and for all on all clips.
         if (_FIRST + 1 / (1 - _HELD)) * trial.estimate > state.left():
             trial.note = f"takes about {trial.estimate / 60:.1f} minutes: too long for the budget"
         state.save()
 
 
-def _rounds(state: _State, epochs: float) -> None:
-    """A quarter of the epochs for all, then all of them for the better half."""
+def _rounds(state: _State) -> None:
+    """A quarter of the steps for all, then all of them for the better half."""
     for share in (_FIRST, 1.0):
         trials = [t for t in state.found.trials if not t.note]
         if share == 1.0:
@@ -264,7 +274,7 @@ def _rounds(state: _State, epochs: float) -> None:
                 if trial.value is None:
                     trial.note = "no time was left"
                 continue
-            state.tried(trial, share * epochs)
+            state.tried(trial, share)
 
 
 def _best(found: Search) -> tuple[str, str]:
@@ -273,10 +283,10 @@ def _best(found: Search) -> tuple[str, str]:
     if not tried:
         notes = "; ".join(f"{t.name}: {t.note}" for t in found.trials if t.note)
         raise UserError(f"budget: no candidate could be tried ({notes}); allow more minutes")
-    longest = max(t.epochs for t in tried)
-    finalists = [t for t in tried if t.epochs == longest]
+    longest = max(t.share for t in tried)
+    finalists = [t for t in tried if t.share == longest]
     best = max(finalists, key=lambda t: (float(t.value or 0), -t.estimate))
-    others = f" of {len(finalists)} that had {longest:g} epochs" if len(finalists) > 1 else ""
+    others = f" of {len(finalists)} with {longest:.0%} of the steps" if len(finalists) > 1 else ""
     metric = found.metric.replace("_", " ")
     return best.name, f"best {metric} on {found.held} held-out clips, {best.value:.3f}{others}"
 
