@@ -26,6 +26,7 @@ import subprocess
 import sys
 import time
 from contextlib import nullcontext
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,7 @@ TOKENS = [512, 2048, 8192, 22000, 75000]
 CONTENDERS = [
     "ssamba blocked",
     "ssamba chunked",
+    "ssamba kernel",
     "ssamba sequential",
     "ssamba2",
     "ast fused",
@@ -63,6 +65,12 @@ def naive(
     q, k, v = self.qkv(x).view(batch, tokens, 3, self.heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
     weights = (q @ k.mT * (dim // self.heads) ** -0.5).softmax(-1)
     return self.proj((weights @ v).transpose(1, 2).reshape(batch, tokens, dim))
+
+
+def contenders(device: str) -> list[str]:
+    """Those that can run on a device; the kernel needs CUDA and triton."""
+    able = torch.device(device).type == "cuda" and find_spec("triton") is not None
+    return [name for name in CONTENDERS if able or name != "ssamba kernel"]
 
 
 def contender(name: str, size: str) -> PatchEncoder:
@@ -323,13 +331,14 @@ def main() -> int:
     parser.add_argument("--tokens", type=int, nargs="+", default=TOKENS)
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 4])
     parser.add_argument("--modes", nargs="+", default=["forward", "step"])
-    parser.add_argument("--only", nargs="+", default=CONTENDERS)
+    parser.add_argument("--only", nargs="+", choices=CONTENDERS)
     parser.add_argument("--patience", type=float, default=900.0, help="seconds for one run")
     parser.add_argument("--cell", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.cell:
         print(json.dumps(run_cell(json.loads(options.cell))))
         return 0
+    options.only = options.only or contenders(options.device)
     if options.quick:
         options.size, options.tokens, options.batch = "micro", [64, 256], [1]
     print(f"{environment()}\nload average {os.getloadavg()[0]:.1f}")

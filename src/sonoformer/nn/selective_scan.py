@@ -8,7 +8,7 @@ A linear recurrence whose decay, input and output depend on the token:
 (zero-order hold for the decay, Euler's rule for the input). A token with delta = 0 leaves the state
 as it is, which is how padding is passed over. All of it is computed in fp32 at least, whatever the
 inputs or autocast: `a` and `delta` only meet in exp of numbers below zero, so that nothing there
-overflows, and states do not lose small inputs. Three forms give the same numbers:
+overflows, and states do not lose small inputs. Four forms give the same numbers:
 
 * `sequential`: the formulas, a step at a time; the judge of the others;
 * `blocked`: decays and inputs of a block of steps at once, then a fused step each on what lies in
@@ -25,6 +25,8 @@ The backward pass recomputes the states from those at the beginning of each bloc
 from __future__ import annotations
 
 import math
+import os
+from importlib.util import find_spec
 from itertools import pairwise
 from typing import Any, Literal, get_args
 
@@ -35,7 +37,10 @@ from torch.autograd.function import once_differentiable
 from sonoformer.nn.scan_blocks import backward_blocks, forward_blocks
 from sonoformer.nn.scan_export import selective_node
 
-Form = Literal["auto", "blocked", "chunked", "sequential"]
+Form = Literal["auto", "blocked", "chunked", "kernel", "sequential"]
+
+# Torch for CUDA brings it; looked for, not imported.
+_TRITON = find_spec("triton") is not None
 
 
 def selective_scan(
@@ -60,22 +65,29 @@ def selective_scan(
         b: `(batch, tokens, states)`.
         c: `(batch, tokens, states)`.
         reverse: run from the last token to the first.
-        form: auto is blocked on a CPU, chunked elsewhere; exported graphs hold a node `Scan`.
+        form: auto is blocked on a CPU, kernel on CUDA if triton is installed, chunked elsewhere;
+            exported graphs hold a node `Scan`.
 
     Returns:
         `(batch, tokens, channels)`; float64 if the inputs are, else float32.
 
     Raises:
-        ValueError: no tokens, shapes that do not fit, or an unknown form.
+        ValueError: no tokens, shapes that do not fit, an unknown form, or one that cannot run here.
     """
     _check(u, delta, a, b, c, form)
     kind = torch.float64 if u.dtype == torch.float64 else torch.float32
     with torch.autocast(u.device.type, enabled=False):
-        given = [x.to(kind) for x in (u, delta, a, b, c)]
         if torch.compiler.is_exporting():
+            given = [x.to(kind) for x in (u, delta, a, b, c)]
             return selective_node(given[0], given[1], given[2], given[3], given[4], reverse)
         if form == "auto":
-            form = "blocked" if u.device.type == "cpu" else "chunked"
+            form = _usual(u.device)
+        if form == "kernel":
+            _need_kernel(u.device)
+            from sonoformer.nn.scan_kernel import kernel_scan
+
+            return kernel_scan(u, delta, a, b, c, reverse)
+        given = [x.to(kind) for x in (u, delta, a, b, c)]
         if form == "sequential":
             return sequential_scan(*given, reverse=reverse)[0]
         return _Scan.apply(*given, reverse, form == "chunked")
@@ -209,6 +221,25 @@ def _cut(x: Tensor, count: int) -> Tensor:
 def _joint(x: Tensor, count: int, length: int) -> Tensor:
     """The reverse of `_cut`."""
     return x if count == 1 else x.unflatten(0, (-1, count)).flatten(1, 2)[:, :length]
+
+
+def _usual(device: torch.device) -> Form:
+    if device.type == "cpu":
+        return "blocked"
+    return "kernel" if device.type == "cuda" and _TRITON else "chunked"
+
+
+def _need_kernel(device: torch.device) -> None:
+    if not _TRITON:
+        raise ValueError(
+            "form: kernel needs the package triton, which torch for CUDA brings and which is not "
+            "installed here; take auto"
+        )
+    if device.type != "cuda" and os.environ.get("TRITON_INTERPRET") != "1":
+        raise ValueError(
+            f"form: kernel needs tensors on a CUDA device, these are on {device}; move them or "
+            "take auto"
+        )
 
 
 def _check(u: Tensor, delta: Tensor, a: Tensor, b: Tensor, c: Tensor, form: str) -> None:
