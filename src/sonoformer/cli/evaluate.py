@@ -41,6 +41,8 @@ def evaluate(
 ) -> None:
     """Score a model on labelled recordings: metrics with intervals, predictions, a report.
 
+    With `--events` two tables of events are compared; see `sonoformer evaluate --events --help`.
+
     Example: sonoformer evaluate labels.csv --model runs/finetune --split test
 
     Parameters

@@ -61,6 +61,9 @@ VERBS = {
 }
 
 
+INSTEAD = {"evaluate": ("--events", "sonoformer.cli.evaluate_events:evaluate")}
+"""Flags with which a verb takes something else, and what it then is."""
+
 TOGETHER = ("pretrain", "finetune")
 """Verbs that several processes of torchrun may work on together."""
 
@@ -108,7 +111,9 @@ def make_app(tokens: Sequence[str] = ()) -> App:
         config=_recipe(tokens),
     )
     for name, verb in VERBS.items():
-        app.command(verb.target, name=name, help=verb.help)
+        flag, other = INSTEAD.get(name, (None, ""))
+        target = other if tokens[:1] == [name] and flag in tokens else verb.target
+        app.command(target, name=name, help=verb.help)
     return app
 
 

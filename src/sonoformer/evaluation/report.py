@@ -108,12 +108,30 @@ class Table:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What one system said about a clip."""
+    """What one system said about a clip; no score where it said nothing."""
 
     label: str
-    score: float
+    score: float | None
     right: bool
     system: str = ""
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A stretch of a clip that is drawn over its spectrogram, as a bar with its label.
+
+    Attributes:
+        start, end: seconds of the clip; what lies outside is cut.
+        label: text.
+        true: it is really there, and is drawn above; else it was found, and is drawn below.
+        wrong: it is what the example is about, and gets the colour of errors.
+    """
+
+    start: float
+    end: float
+    label: str
+    true: bool
+    wrong: bool = False
 
 
 @dataclass(frozen=True)
@@ -126,6 +144,7 @@ class Example:
         verdicts: what each system said.
         wave: `(samples,)` in [-1, 1].
         sample_rate: Hz.
+        marks: stretches to draw over it.
     """
 
     name: str
@@ -133,6 +152,7 @@ class Example:
     verdicts: Sequence[Verdict]
     wave: NDArray[np.float32]
     sample_rate: int
+    marks: Sequence[Mark] = ()
 
 
 @dataclass(frozen=True)
@@ -256,6 +276,7 @@ class _Media:
             "seconds": len(shown) / example.sample_rate,
             "whole": len(example.wave) / example.sample_rate,
             "ticks": frequency_ticks(example.sample_rate),
+            "marks": _placed(example.marks, len(shown) / example.sample_rate),
         }
 
     def _take(self, kind: str, data: bytes) -> str | None:
@@ -264,6 +285,15 @@ class _Media:
             return None
         self._left -= len(uri)
         return uri
+
+
+def _placed(marks: Sequence[Mark], seconds: float) -> list[tuple[Mark, float, float]]:
+    """The marks inside a clip with their places on its width, 0 to 1; latest start last."""
+    inside = [mark for mark in marks if mark.start < seconds and mark.end > 0]
+    return [
+        (mark, max(0.0, mark.start) / seconds, min(mark.end, seconds) / seconds)
+        for mark in sorted(inside, key=lambda mark: mark.start)
+    ]
 
 
 def _wav(samples: NDArray[np.float32], sample_rate: int) -> bytes:

@@ -124,7 +124,7 @@ def test_intersections_and_psds(number: int, name: str) -> None:
     assert psd_roc(found, scenario).score == pytest.approx(theirs["psds"], **TIGHT)
 
 
-@pytest.mark.parametrize("number", JUDGED[:6])
+@pytest.mark.parametrize("number", [11])
 def test_operating_points_one_by_one_give_the_same_score(number: int) -> None:
     one = cases()[number]
     for theirs in one["psds_eval"]["scenarios"].values():

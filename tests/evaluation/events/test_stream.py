@@ -81,7 +81,7 @@ def plain_events(
     return rows
 
 
-@settings(max_examples=50)
+@settings(max_examples=30)
 @given(recordings(), configs(), configs())
 def test_any_pieces_give_the_events_of_the_whole(
     recording: tuple[np.ndarray, list[int]], first: ClassPost, second: ClassPost
@@ -101,7 +101,7 @@ def test_any_pieces_give_the_events_of_the_whole(
     assert together.equals(whole)
 
 
-@settings(max_examples=50)
+@settings(max_examples=30)
 @given(recordings(), configs())
 def test_equals_a_plain_loop(recording: tuple[np.ndarray, list[int]], config: ClassPost) -> None:
     scores, _ = recording

@@ -137,13 +137,14 @@ def precise_threshold(
     units = len(np.unique(item))
     over = f"{units:,} recording{'' if units == 1 else 's'}"
     if samples is None:
-        bare = (Interval(value, over=over) for value in values)
-        return PreciseThreshold(label, wanted, *bare, "one recording allows no interval")
+        threshold, precision, recall = (Interval(value, over=over) for value in values)
+        note = "one recording allows no interval"
+        return PreciseThreshold(label, wanted, threshold, precision, recall, note)
     columns = zip(values, samples.T, strict=True)
-    parts = (Interval(value, *_ends(column), over) for value, column in columns)
+    threshold, precision, recall = (Interval(v, *_ends(column), over) for v, column in columns)
     lost = int(np.isinf(samples[:, 0]).sum())
     note = f"{lost / resamples:.0%} of the draws never reach this precision" if lost else ""
-    return PreciseThreshold(label, wanted, *parts, note)
+    return PreciseThreshold(label, wanted, threshold, precision, recall, note)
 
 
 def _lowest(right: NDArray[np.bool_], weight: _Floats, ends: Index, wanted: float) -> int | None:

@@ -17,7 +17,7 @@ from sonoformer.evaluation.events.collars import paired
 from sonoformer.evaluation.events.frames import FrameScores
 from sonoformer.evaluation.events.intersection import Criteria, rightly_found, wholly_found
 from sonoformer.evaluation.events.post import ClassPost, PostConfig
-from sonoformer.evaluation.events.stream import (
+from sonoformer.evaluation.events.spans import (
     NO_SPANS,
     Scores,
     Spans,
