@@ -20,6 +20,7 @@ from sonoformer.evaluation.report import (
     Example,
     Examples,
     Figures,
+    Mark,
     Plot,
     Prose,
     Report,
@@ -156,3 +157,26 @@ def test_an_undefined_cell_is_a_dash_and_sorts_as_nothing() -> None:
 @pytest.mark.parametrize("rows", [[], [["only"]]])
 def test_small_tables(rows: list[list[str]]) -> None:
     assert "<table>" in Report("x").add(Section("y", [Table(["a"], rows)])).html()
+
+
+def test_marks_lie_where_they_should_and_beside_each_other() -> None:
+    marks = [
+        Mark(-1.0, 0.5, "early", True),
+        Mark(0.25, 3.0, "late", True, wrong=True),
+        Mark(0.5, 0.75, "third", True),
+        Mark(0.2, 0.4, EVIL, False),
+        Mark(1.0, 2.0, "outside", False),
+    ]
+    wave = np.zeros(16_000, np.float32)
+    shown = Example("a.wav", "frog", [Verdict("owl", None, False)], wave, 16_000, marks)
+    page = Report("x", sections=[Section("s", [Examples([shown])])]).html()
+    found = re.findall(
+        r'class="event([^"]*)" style="left: (.*?); right: (.*?); --lane: (\d)"', page
+    )
+    assert found == [
+        (" true", "0.00%", "50.00%", "0"),
+        (" true wrong", "25.00%", "0.00%", "1"),
+        (" true", "50.00%", "25.00%", "0"),
+        ("", "20.00%", "60.00%", "0"),
+    ]
+    assert EVIL not in page

@@ -108,11 +108,12 @@ class Table:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What one system said about a clip; no score where it said nothing."""
+    """What one system said about a clip; no score where it said nothing, and neither right nor
+    wrong where nobody knows."""
 
     label: str
     score: float | None
-    right: bool
+    right: bool | None
     system: str = ""
 
 
@@ -140,7 +141,7 @@ class Example:
 
     Attributes:
         name: of the file, with times.
-        truth: its true label or labels.
+        truth: its true label or labels; None where not known.
         verdicts: what each system said.
         wave: `(samples,)` in [-1, 1].
         sample_rate: Hz.
@@ -148,7 +149,7 @@ class Example:
     """
 
     name: str
-    truth: str
+    truth: str | None
     verdicts: Sequence[Verdict]
     wave: NDArray[np.float32]
     sample_rate: int
@@ -287,13 +288,22 @@ class _Media:
         return uri
 
 
-def _placed(marks: Sequence[Mark], seconds: float) -> list[tuple[Mark, float, float]]:
-    """The marks inside a clip with their places on its width, 0 to 1; latest start last."""
-    inside = [mark for mark in marks if mark.start < seconds and mark.end > 0]
-    return [
-        (mark, max(0.0, mark.start) / seconds, min(mark.end, seconds) / seconds)
-        for mark in sorted(inside, key=lambda mark: mark.start)
-    ]
+def _placed(marks: Sequence[Mark], seconds: float) -> list[tuple[Mark, float, float, int]]:
+    """The marks inside a clip: their places on its width, 0 to 1, and the lane of each.
+
+    Of true and of found marks each, those that overlap lie in lanes one beside the other.
+    """
+    placed = []
+    for true in (True, False):
+        free: list[float] = []  # where each lane ends
+        for mark in sorted(marks, key=lambda mark: mark.start):
+            if mark.true is not true or mark.start >= seconds or mark.end <= 0:
+                continue
+            lane = next((i for i, end in enumerate(free) if end <= mark.start), len(free))
+            free[lane : lane + 1] = [mark.end]
+            start, end = max(0.0, mark.start), min(mark.end, seconds)
+            placed.append((mark, start / seconds, end / seconds, lane))
+    return placed
 
 
 def _wav(samples: NDArray[np.float32], sample_rate: int) -> bytes:

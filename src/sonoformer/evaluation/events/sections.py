@@ -102,10 +102,19 @@ def thresholds(judged: Judged) -> Section | None:
 def tables(card: EventScorecard) -> Section:
     """Class by class, recording by recording, fold by fold."""
     shares = ("precision", "recall", "event_f1", "intersection_f1", "segment_f1", "event_ap")
+    wrong = [key for key in card.per_class[0] if _of_errors(key)]
+    scores = [key for key in card.per_class[0] if not _of_errors(key)]
+    names = [Path(str(row["recording"])).name for row in card.per_recording]
+    unlike = len(set(names)) == len(names)
+    recordings = [
+        {**row, "recording": name} if unlike else row
+        for row, name in zip(card.per_recording, names, strict=True)
+    ]
     parts: list[Part] = [
-        _titled(card.per_class, [*shares, "frame_ap", "frame_auc"]),
+        _titled(_columns(card.per_class, scores), [*shares, "frame_ap", "frame_auc"]),
+        _titled(_columns(card.per_class, ["class", *wrong]), []),
         _titled(
-            card.per_recording,
+            recordings,
             ["event_f1", "intersection_f1"],
             fold=f"All {card.recordings} recordings" if card.recordings > 10 else "",
         ),
@@ -155,11 +164,9 @@ def errors(
                 items.append(_strip(answers, row, read, seconds))
             except AudioError as error:
                 unread.append(str(error))
-        caption = f"{title}: {len(items)} of {rows.height:,}."
+        parts.append(Prose(f"{title}: {len(items)} of {rows.height:,}."))
         if items:
-            parts.append(Examples(items, caption, seconds))
-        else:
-            parts.append(Prose(caption))
+            parts.append(Examples(items, seconds=seconds))
     if unread:
         parts.append(Prose(f"Without sound: {'; '.join(dict.fromkeys(unread))}.", "warn"))
     lead = "Green above: what is there. Blue below: what was found. Orange: the mistake."
@@ -214,6 +221,14 @@ def _sentence(row: Mapping[str, Any]) -> str:
         return str(row["label"])
     onset, offset = row["onset_error"], row["offset_error"]
     return f"{row['label']}, begins {onset:+.2f} s, ends {offset:+.2f} s"
+
+
+def _of_errors(key: str) -> bool:
+    return key.startswith(("onset", "offset", "false"))
+
+
+def _columns(rows: Sequence[Row], keys: Sequence[str]) -> list[Row]:
+    return [{key: row[key] for key in keys} for row in rows]
 
 
 def _titled(rows: Sequence[Row], shares: Sequence[str], fold: str = "") -> Table:
