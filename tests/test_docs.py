@@ -22,9 +22,10 @@ SMALL = {
     "finetune": ["--size", "micro", "--steps", "3", "--batch-size", "4", "--overwrite"],
     "evaluate": ["--overwrite", "--resamples", "100"],
     "predict": ["--window", "1", "--overwrite"],
+    "detect": ["--window", "1", "--overwrite"],
     "embed": ["--window", "1", "--overwrite"],
     "convert": ["--overwrite"],
-    "data soundscapes": ["--minutes", "0.1", "--files", "1", "--overwrite"],
+    "data soundscapes": ["--minutes", "0.2", "--files", "5", "--rate", "30", "--overwrite"],
     "probe": ["--resamples", "100", "--overwrite"],
     "suite": [
         "--tasks",
@@ -97,6 +98,10 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "marks.selections.txt").write_text(head + line)
     (root / "marks.csv").write_text("file,start,end,species\nnight.flac,1,2,frog\n")
     (root / "names.yaml").write_text("frog: toad\n")
+    heard = [row.split(",")[0] for row in rows[1:]]
+    for table, label in (("calls.csv", "call"), ("kinds.csv", "call/tonal")):
+        marks = "\n".join(f"{name},0.2,0.9,{label}" for name in heard)
+        (root / table).write_text(f"path,start,end,label\n{marks}\n")
     for name in ("owl", "fox"):
         write(root / f"clips/{name}/1.wav", rng.normal(0, 0.1, 8000).astype(np.float32), 16000)
     write(root / "night.flac", rng.normal(0, 0.1, 48000).astype(np.float32), 16000)

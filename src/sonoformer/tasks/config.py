@@ -150,6 +150,8 @@ class FinetuneConfig:
                 "method, crops: events are learned from crops of all of a recording, with method "
                 "train or one of few weights; for a frozen encoder give --weights head."
             )
+        if self.classifier.task == "events" and self.budget is not None:
+            raise UserError("budget: tries methods on clips; for events choose one by --method.")
         if self.method == "probe" and self.classifier.head == "weighted":
             raise UserError("head: a probe is linear; the weighted head needs method train.")
 
