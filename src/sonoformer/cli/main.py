@@ -51,6 +51,9 @@ VERBS = {
     "predict": Verb("sonoformer.cli.predict:predict", "Write a model's scores over recordings."),
     "detect": Verb("sonoformer.cli.detect:detect", "Find events in recordings of any length."),
     "embed": Verb("sonoformer.cli.embed:embed", "Write an encoder's features over recordings."),
+    "review": Verb(
+        "sonoformer.cli.review:app", "Hear what a model found, and take the answers back as labels."
+    ),
     "convert": Verb(
         "sonoformer.cli.convert:convert", "Turn a published checkpoint into one of ours."
     ),

@@ -67,6 +67,15 @@ def is_weak(manifest: Manifest) -> bool:
     return bool(said.select(((pl.col("start") == 0) & pl.col("end").is_null()).all()).item())
 
 
+def tells_reviewed(manifest: Manifest) -> bool:
+    """Whether a table tells what was listened to from what was marked: by reviewed rows without a
+    label, by labels that are not reviewed, or by negatives."""
+    labelled = pl.col("labels").list.len() > 0
+    apart = (~labelled & pl.col("reviewed")) | (labelled & ~pl.col("reviewed"))
+    negative = pl.col("negatives").list.len() > 0
+    return bool(manifest.table.select((apart | negative).any()).item())
+
+
 def recordings(manifest: Manifest, reviewed: Reviewed = "auto") -> Manifest:
     """A row for each recording (file and channel) with all its stretches in column `stretches`.
 
@@ -76,8 +85,8 @@ def recordings(manifest: Manifest, reviewed: Reviewed = "auto") -> Manifest:
         manifest: a row a stretch, as `Manifest` describes it.
         reviewed: what was listened to. recordings: every recording in the table from beginning to
             end, so that a class is absent wherever no row says that it is present; rows: what the
-            rows that are called reviewed cover. auto: rows if there are reviewed rows without a
-            label, as `data.events.manifest_of` writes them; else recordings.
+            rows that are called reviewed cover. auto: rows if the table says what was reviewed
+            (see `tells_reviewed`), as `data.events.manifest_of` does; else recordings.
 
     Raises:
         UserError: a recording lies in several parts or folds.
@@ -85,8 +94,7 @@ def recordings(manifest: Manifest, reviewed: Reviewed = "auto") -> Manifest:
     manifest = hierarchical(manifest)
     table = manifest.table
     if reviewed == "auto":
-        empty = table.select(((pl.col("labels").list.len() == 0) & pl.col("reviewed")).any())
-        reviewed = "rows" if empty.item() else "recordings"
+        reviewed = "rows" if tells_reviewed(manifest) else "recordings"
     _refuse_torn(table, manifest.source)
     grouped = table.group_by("path", "channel", maintain_order=True).agg(
         pl.col("labels"),

@@ -24,7 +24,8 @@ class EventsConfig:
     attention over time finds where. auto: weak if every labelled row is a whole file."""
     reviewed: Reviewed = "auto"
     """What was listened to. recordings: all of every recording in the table; rows: only what its
-    reviewed rows cover. auto: rows if there are reviewed rows without a label."""
+    reviewed rows cover. auto: rows if there are reviewed rows without a label, labels that are
+    not reviewed, or negatives."""
     crop_share: float = 0.5
     """Least share of training crops that hold part of an event."""
     cover: float = 0.5
