@@ -51,7 +51,7 @@ def test_the_command_writes_figures_mistakes_and_a_report(
     out = tmp_path / "run"
     tables = (field / "truth.csv", field / "found.csv")
     options = ("--recordings", field / "sound", "--about", field / "about.csv")
-    assert run(*tables, *options, "--out", out, "--resamples", 20) == 0
+    assert run(*tables, *options, "--out", out, "--resamples", 5) == 0
     metrics = json.loads((out / "metrics.json").read_text())
     assert metrics["figures"]["event_f1"]["over"] == "2 groups"
     assert [row["fold"] for row in metrics["folds"]] == ["1", "2"]
@@ -70,7 +70,7 @@ def test_the_command_writes_figures_mistakes_and_a_report(
 def test_without_sound_lengths_are_enough(field: Path, tmp_path: Path) -> None:
     tables = (field / "truth.csv", field / "found.csv")
     out = tmp_path / "run"
-    options = ("--about", field / "about.csv", "--out", out, "--resamples", 20)
+    options = ("--about", field / "about.csv", "--out", out, "--resamples", 5)
     assert run(*tables, *options) == 0
     page = (out / "report.html").read_text(encoding="utf-8")
     assert "<audio" not in page
@@ -80,7 +80,7 @@ def test_without_sound_lengths_are_enough(field: Path, tmp_path: Path) -> None:
 def test_recordings_without_annotation_are_said_or_left_out(field: Path, tmp_path: Path) -> None:
     truth = tmp_path / "truth.csv"
     pl.read_csv(field / "truth.csv").filter(pl.col("path") == "0.wav").write_csv(truth)
-    common = (truth, field / "found.csv", "--about", field / "about.csv", "--resamples", 20)
+    common = (truth, field / "found.csv", "--about", field / "about.csv", "--resamples", 5)
     assert run(*common, "--out", tmp_path / "all") == 0
     everything = json.loads((tmp_path / "all/metrics.json").read_text())
     assert everything["recordings"] == 2
