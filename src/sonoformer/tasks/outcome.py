@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sonoformer.data.sources import FULL_SCALE
 from sonoformer.evaluation import sections
 from sonoformer.evaluation.metrics import Answers
 from sonoformer.evaluation.plots import confusion
@@ -140,12 +141,16 @@ def reader(clips: Clips) -> sections.ReadClip:
     def read(row: int) -> tuple[NDArray[np.float32], int]:
         rate = clips.source.sample_rate
         count = min(int(clips.source.lengths[row]), int(_SHOWN_SECONDS * rate))
-        wave = clips.source.read(row, 0, count)
-        if wave.dtype == np.int16:
-            wave = wave.astype(np.float32) / np.float32(32768)
-        return np.asarray(wave, np.float32), rate
+        return samples_of(clips.source.read(row, 0, count)), rate
 
     return read
+
+
+def samples_of(wave: NDArray[Any]) -> NDArray[np.float32]:
+    """What a source gives -> float32 in [-1, 1]."""
+    if wave.dtype == np.int16:
+        wave = wave.astype(np.float32) / np.float32(FULL_SCALE)
+    return np.asarray(wave, np.float32)
 
 
 def write_scores(run: Run, card: Scorecard) -> None:

@@ -67,6 +67,10 @@ def test_tones_are_found_where_they_are(
     assert stored["test"]["figures"]["mAP"]["value"] == done.card.figures["mAP"].value
     assert "valid/f1" in (run.folder / "metrics.csv").read_text()
     assert (run.folder / "report.html").stat().st_size > 0
+    figures = stored["test_events"]["figures"]
+    assert figures["event_f1"]["value"] > 0.6
+    assert figures["frame_ap"]["value"] == pytest.approx(stored["test"]["figures"]["mAP"]["value"])
+    assert pl.read_parquet(run.folder / "events.parquet").columns[:4] == table.columns
     model = load_model(run.folder)
     assert isinstance(model, Detector)
     assert model.classes == ("high", "low")

@@ -13,12 +13,13 @@ from sonoformer.evaluation.events.calibration import calibrate
 from sonoformer.evaluation.events.tuning import tune
 from sonoformer.evaluation.metrics import Answers
 from sonoformer.evaluation.predictions import save_predictions
-from sonoformer.evaluation.report import Report
+from sonoformer.evaluation.report import Report, Section
 from sonoformer.evaluation.scorecard import TITLES, Scorecard, scorecard
 from sonoformer.files import atomic
 from sonoformer.run import Run
 from sonoformer.tasks.clips import Clips
 from sonoformer.tasks.config import FinetuneConfig
+from sonoformer.tasks.detection.judging import judge
 from sonoformer.tasks.detection.lesson import truth_of
 from sonoformer.tasks.detection.model import Detector
 from sonoformer.tasks.detection.scoring import (
@@ -79,11 +80,12 @@ def detector_outcome(
             "no validation recordings, so that scores become events by default thresholds; to have "
             "them tuned give --validation 0.15"
         )
-    answers, card = None, None
+    answers, card, judged = None, None, list[Section]()
     if len(test):
-        truth = truth_of(test, model, config)
-        answers = frame_answers(model, test, truth, heard(test))
+        truth, scored = truth_of(test, model, config), heard(test)
+        answers = frame_answers(model, test, truth, scored)
         card = scorecard(answers, resamples=config.resamples)
+        judged = judge(run, model, test, truth, scored, config)
     figures = {} if card is None else {name: f.to_dict() for name, f in card.figures.items()}
     text = _card(model, card, len(turn.train))
     folder = model.cpu().save(run.folder / "model", text, **trained.facts, test=figures)
@@ -93,8 +95,9 @@ def detector_outcome(
     if card is not None and answers is not None:
         write_scores(run, card)
         save_predictions(run.folder / "predictions.parquet", answers)
+        add_to(report, *judged)
         lead = f"Every frame of {model.grid.step * 1000:.0f} ms counts as a clip."
-        report.add(sections.result(card, lead))
+        report.add(replace(sections.result(card, lead), title="Frames"))
     add_to(report, sections.training(trained.history))
     if card is not None:
         report.add(sections.classes(card))
