@@ -131,7 +131,7 @@ class AstEncoder(PatchEncoder):
             if layers is not None and number in layers:
                 kept[number] = x
         if valid is None:
-            valid = x.new_ones(len(x), x.shape[1] - self.config.prefix, dtype=torch.bool)
+            valid = x.new_ones(x.shape[0], x.shape[1] - self.config.prefix, dtype=torch.bool)
         outputs = tuple(kept[layer] for layer in layers or ())
         seconds = self.seconds_per_token
         return Tokens(self.norm(x), grid, self.config.prefix, valid, seconds, outputs)
@@ -153,13 +153,13 @@ class AstEncoder(PatchEncoder):
 
     def _begin(self, x: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Embeddings with the prefix tokens in front, and the mask of the blocks."""
-        prefix = self._prefix().expand(len(x), -1, -1)
+        prefix = self._prefix().expand(x.shape[0], -1, -1)
         return torch.cat([prefix.to(x.dtype), x], 1), self._mask(valid)
 
     def _mask(self, valid: Tensor | None) -> Tensor | None:
         if valid is None or all_valid(valid):
             return None
-        prefix = valid.new_ones(len(valid), self.config.prefix)
+        prefix = valid.new_ones(valid.shape[0], self.config.prefix)
         return torch.cat([prefix, valid], 1)[:, None, None, :]
 
     def _initialise(self) -> None:

@@ -177,10 +177,10 @@ class SsambaEncoder(PatchEncoder):
         if not x.shape[1]:
             raise ValueError("a clip without any patches has no tokens to encode")
         if not start:
-            x = torch.cat([self._prefix().expand(len(x), -1, -1).to(x.dtype), x], 1)
+            x = torch.cat([self._prefix().expand(x.shape[0], -1, -1).to(x.dtype), x], 1)
         real = valid
         if real is None:
-            real = torch.ones(len(x), x.shape[1] - 1, dtype=torch.bool, device=x.device)
+            real = torch.ones(x.shape[0], x.shape[1] - 1, dtype=torch.bool, device=x.device)
         x, line, back = self._line_up(x, valid)
         kept: dict[int, Tensor] = {}
         for number, block in enumerate(self.blocks[start:], start):

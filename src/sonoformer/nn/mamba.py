@@ -223,7 +223,7 @@ class Pair(nn.Module):
 
 def join(u: Tensor, memory: Memory | None, taps: int) -> tuple[Tensor, Tensor, Tensor | None]:
     """A piece behind the `taps` tokens before it, the last `taps` of both, and the state so far."""
-    tail = u.new_zeros(len(u), taps, u.shape[2]) if memory is None else memory[0]
+    tail = u.new_zeros(u.shape[0], taps, u.shape[2]) if memory is None else memory[0]
     joined = torch.cat([tail, u], 1)
     return joined, joined[:, joined.shape[1] - taps :], None if memory is None else memory[1]
 

@@ -60,7 +60,7 @@ class Tokens:
         x = self.x[:, self.prefix :]
         if mode == "mean":
             return (x * weight).sum(1) / weight.sum(1).clamp_min(1)
-        x, weight = (t.reshape(len(t), *self.grid, t.shape[-1]) for t in (x, weight))
+        x, weight = (t.reshape(t.shape[0], *self.grid, t.shape[-1]) for t in (x, weight))
         count = weight.sum(2).clamp_min(1)
         mean = (x * weight).sum(2) / count
         if mode == "bands":

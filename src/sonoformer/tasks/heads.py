@@ -91,7 +91,7 @@ class WeightedHead(nn.Module):
         """`Tokens` with the outputs of all blocks -> logits `(batch, classes)`."""
         share = self.weights.softmax(0)
         mixed = torch.stack([w * x for w, x in zip(share, tokens.layers, strict=True)]).sum(0)
-        prefix = tokens.valid.new_ones(len(mixed), tokens.prefix)
+        prefix = tokens.valid.new_ones(mixed.shape[0], tokens.prefix)
         real = torch.cat([prefix, tokens.valid], 1).unsqueeze(-1)
         projected = self.projector(mixed).masked_fill(~real, 0)
         return self.classifier(projected.sum(1) / real.sum(1))
