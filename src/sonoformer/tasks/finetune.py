@@ -237,7 +237,9 @@ def _train(
         )
     if is_strong(clips):
         where = resolve_device(job.device)
-        model, answers = detector_outcome(run, trained, clips, turn, config, device=where)
+        model, answers = detector_outcome(
+            run, trained, clips, turn, config, seed=seed, device=where, bar=job.bar
+        )
         return _Done(model, answers)
     answers = None
     if len(test):

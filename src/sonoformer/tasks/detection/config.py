@@ -41,6 +41,10 @@ class EventsConfig:
     temperature keeps their order; isotonic mends any bias and needs more recordings."""
     overlap: float = 0.5
     """Share of a window that the next one repeats, in validation and test."""
+    baselines: bool = False
+    """Fit simpler systems on the same recordings, and put them beside the detector in the report:
+    energy, energy in each class's band, logistic regression and boosted trees on log-mels, and a
+    small CNN."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.crop_share <= 1:

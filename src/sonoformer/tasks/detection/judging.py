@@ -12,6 +12,7 @@ from sonoformer.evaluation.events.answers import EventAnswers
 from sonoformer.evaluation.events.card import EVENT_TITLES, EventScorecard, event_scorecard
 from sonoformer.evaluation.events.judged import Judged
 from sonoformer.evaluation.events.mistakes import mistakes
+from sonoformer.evaluation.events.post import PostConfig
 from sonoformer.evaluation.events.stream import events_of_frames
 from sonoformer.evaluation.report import Section
 from sonoformer.files import atomic
@@ -28,7 +29,7 @@ _HEADLINE = ("event_f1", "intersection_f1", "onset_error", "offset_error")
 
 def judge(
     run: Run, model: Detector, test: Clips, truth: Truth, scored: Scored, config: FinetuneConfig
-) -> list[Section]:
+) -> tuple[EventScorecard | None, list[Section]]:
     """Score the events that the model finds in the test recordings.
 
     Leaves `events.parquet` (what was found), `mistakes.csv`, and `test_events` in `metrics.json`.
@@ -42,14 +43,14 @@ def judge(
         config: the options.
 
     Returns:
-        Sections for the report; none where no true event is in the recordings.
+        Figures, and sections for the report; none where no true event is in the recordings.
     """
-    answers = _answers(model, test, truth, scored)
+    answers = event_answers(model, test, truth, scored, model.post)
     with atomic(run.folder / "events.parquet") as temporary:
         answers.found.write_parquet(temporary)
     if not len(answers.true.item):
         run.log("no true event in the test recordings: events are not scored")
-        return []
+        return None, []
     frames = tracks(model, test, truth, scored)
     card = event_scorecard(answers, frames=frames, resamples=config.resamples)
     run.metrics({"test_events": card.to_dict()})
@@ -70,17 +71,27 @@ def judge(
         sections.tables(card),
         sections.errors(answers, wrong, cut),
     ]
-    return [section for section in found if section is not None]
+    return card, [section for section in found if section is not None]
 
 
-def _answers(model: Detector, test: Clips, truth: Truth, scored: Scored) -> EventAnswers:
+def event_answers(
+    model: Detector, test: Clips, truth: Truth, scored: Scored, post: PostConfig
+) -> EventAnswers:
+    """The true events of recordings, and those in frame scores of a detector or a baseline.
+
+    Args:
+        model: the detector, for its classes.
+        test, truth: the recordings and what is in them.
+        scored: frame scores.
+        post: how they become events.
+    """
     names = recording_names(test)
     seconds = dict(zip(names, truth.lengths.tolist(), strict=True))
     found = pl.concat(
         events_of_frames(
             scores,
             scored.step,
-            model.post,
+            post,
             model.classes,
             path=name,
             start=scored.start,

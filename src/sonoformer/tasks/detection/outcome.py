@@ -19,6 +19,7 @@ from sonoformer.files import atomic
 from sonoformer.run import Run
 from sonoformer.tasks.clips import Clips
 from sonoformer.tasks.config import FinetuneConfig
+from sonoformer.tasks.detection.baselines.table import baseline_cards, baseline_rows, comparison
 from sonoformer.tasks.detection.judging import judge
 from sonoformer.tasks.detection.lesson import truth_of
 from sonoformer.tasks.detection.model import Detector
@@ -42,7 +43,9 @@ def detector_outcome(
     turn: Turn,
     config: FinetuneConfig,
     *,
+    seed: int,
     device: torch.device,
+    bar: bool | None = None,
 ) -> tuple[Path, Answers | None]:
     """Tune what turns scores into events, test, and write all that comes of it.
 
@@ -52,7 +55,9 @@ def detector_outcome(
         clips: all recordings.
         turn: which of them were trained on, watched and kept for the test.
         config: the options.
+        seed: of the baselines.
         device: where to compute.
+        bar: show a bar while a baseline trains; on a terminal only by default.
 
     Returns:
         The model's folder, and the answers about the frames of the test recordings.
@@ -85,7 +90,17 @@ def detector_outcome(
         truth, scored = truth_of(test, model, config), heard(test)
         answers = frame_answers(model, test, truth, scored)
         card = scorecard(answers, resamples=config.resamples)
-        judged = judge(run, model, test, truth, scored, config)
+        found, judged = judge(run, model, test, truth, scored, config)
+        if found is not None and config.events.baselines:
+            train, where = clips.take(turn.train), str(device)
+            others = baseline_cards(
+                model, train, validation, test, config, run, seed=seed, device=where, bar=bar
+            )
+            rows = baseline_rows(others)
+            run.metrics({"baselines": rows})
+            judged.insert(1, comparison(found, others))
+            for name, row in rows.items():
+                run.log(f"baseline {name}: event F1 {row['event_f1']:.3f}")
     figures = {} if card is None else {name: f.to_dict() for name, f in card.figures.items()}
     text = _card(model, card, len(turn.train))
     folder = model.cpu().save(run.folder / "model", text, **trained.facts, test=figures)
