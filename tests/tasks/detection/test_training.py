@@ -91,6 +91,7 @@ def test_tones_are_found_where_they_are(
     assert {"high", "low"} <= set(scores.columns)
 
 
+@pytest.mark.slow
 def test_weak_labels_teach_when(
     make_recordings: MakeRecordings, encoder: AstEncoder, config: Make, start: Start, tmp_path: Path
 ) -> None:
@@ -187,3 +188,26 @@ def test_options_of_clips_are_refused_for_events() -> None:
     with pytest.raises(UserError, match=r"events\.head"):
         ClassifierConfig(task="events", head="weighted")
     assert AugmentConfig(noise=True).on_spectrogram
+
+
+@pytest.mark.slow
+def test_head_full_learns_bands_from_marks_that_have_them(
+    make_recordings: MakeRecordings, encoder: AstEncoder, config: Make, start: Start, tmp_path: Path
+) -> None:
+    table = make_recordings(6, seconds=8.0)
+    low = pl.col("label") == "low"
+    bands = table.with_columns(
+        low_hz=pl.when(low).then(300.0).otherwise(1900.0),
+        high_hz=pl.when(low).then(500.0).otherwise(2500.0),
+    )
+    settings = config(epochs=40, head="full", test=0.0)
+    done = do(marked(bands), encoder, settings, start(settings))
+    unseen = make_recordings(2, folder="unseen", seed=1)
+    model = load_model(done.models[0])
+    assert isinstance(model, Detector)
+    found = model.detect(tmp_path / "unseen")
+    assert ends_apart(found, unseen)[1] <= 1
+    # Of the two rows of this encoder, the lower one ends between the tones.
+    of = {name: found.filter(label=name) for name in ("low", "high")}
+    assert of["low"]["high_hz"].median() < 1900  # type: ignore[operator]
+    assert of["high"]["low_hz"].median() > 500  # type: ignore[operator]
