@@ -17,9 +17,10 @@ def through(plan: WindowPlan, windows: list[np.ndarray]) -> np.ndarray:
     return np.concatenate([*parts, adder.end()])
 
 
-@given(
-    st.integers(1, 60), st.integers(1, 12), st.floats(0, 0.9), st.sampled_from(["triangle", "centre"])
-)  # fmt: skip
+JOINS = st.sampled_from(["triangle", "centre"])
+
+
+@given(st.integers(1, 60), st.integers(1, 12), st.floats(0, 0.9), JOINS)
 def test_windows_of_one_track_give_it_back(
     length: int, columns: int, overlap: float, join: str
 ) -> None:
