@@ -132,7 +132,8 @@ def tune(
             continue
         tracks = [one.scores[:, label] for one in frames]
         found = list(_candidates(tracks, frames, answers, true, label, base.of(name), grid, rule))
-        best = _middle([one for one in found if one[1] >= max(f1 for _, f1 in found) - 1e-12])
+        most = max(f1 for _, f1 in found)
+        best = _middle([one for one in found if one[1] >= most - 1e-12])
         config = config.with_classes({name: best})
         rows += [_row(name, post, f1, post == best) for post, f1 in found]
     return Tuned(config, pl.DataFrame(rows, schema=_SCHEMA), tuple(notes))

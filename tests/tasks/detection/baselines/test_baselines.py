@@ -75,7 +75,8 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Scene:
     )
     # A class that nobody ever heard.
     model = Detector(encoder, ["high", "low", "never"])
-    with Run.start(root / "run", "finetune", config, 0) as run:
+    with pytest.MonkeyPatch.context() as patch, Run.start(root / "run", "t", config, 0) as run:
+        patch.setattr("sonoformer.tasks.detection.baselines.learned._TREES", 20)
         fitted = fit_baselines(model, parts[0], None, config, run, seed=0, bar=False)
     return Scene(model, *parts, config, fitted)
 

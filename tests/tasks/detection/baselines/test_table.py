@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
 from tests.tasks.detection.conftest import MakeRecordings, marked
 
 from sonoformer.encoders import AstEncoder
@@ -20,7 +21,9 @@ def test_finetune_puts_them_beside_the_detector(
     encoder: AstEncoder,
     config: Callable[..., FinetuneConfig],
     start: Callable[..., Run],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("sonoformer.tasks.detection.baselines.learned._TREES", 10)
     settings = config(epochs=6, validation=0.25, test=0.25, events=EventsConfig(baselines=True))
     run = start(settings)
     with run:

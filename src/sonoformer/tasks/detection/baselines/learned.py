@@ -14,6 +14,7 @@ from sonoformer.tasks.detection.baselines.hearing import Levels, Minute
 from sonoformer.tasks.detection.baselines.lesson import Cells, statistics
 
 _PENALTIES = ProbeConfig(penalties=(0.1, 0.01, 0.001), folds=3, iterations=100)
+_TREES = 100
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,6 +83,8 @@ def fit_trees(cells: Cells, seed: int) -> Trees:
         if not present.any() or present.all():
             models.append(float(present.any()))
             continue
-        model = HistGradientBoostingClassifier(early_stopping=False, random_state=seed)
+        model = HistGradientBoostingClassifier(
+            max_iter=_TREES, early_stopping=False, random_state=seed
+        )
         models.append(model.fit(cells.features[known], present))
     return Trees(models)
