@@ -12,7 +12,8 @@ Quality: soundscapes of generated elephant calls in wind, rain and insects at -5
 detector is trained on some, tuned on others and tested on the rest. Average precision and AUC are
 over frames: macro over classes, and of any call at all (the highest class), which is what
 Geldenhuys and Niesler report as 0.962 on their own recordings. Ends are those of found events
-against the true ones that they overlap.
+against the true ones that they overlap. The detector must have a higher event F1 than every
+baseline of `--events.baselines`, which learn, are tuned and are tested on the same recordings.
 """
 
 from __future__ import annotations
@@ -42,10 +43,13 @@ from sonoformer.encoders import AstEncoder, ast_config
 from sonoformer.evaluation.events.answers import EventAnswers
 from sonoformer.evaluation.events.endpoints import endpoints
 from sonoformer.evaluation.metrics import Answers, auc, average_precision
+from sonoformer.files import read_json
 from sonoformer.nn.precision import bf16_is_fast
 from sonoformer.run import Run, environment
 from sonoformer.tasks.classification import ClassifierConfig
 from sonoformer.tasks.config import FinetuneConfig
+from sonoformer.tasks.detection.baselines.table import SHOWN
+from sonoformer.tasks.detection.config import EventsConfig
 from sonoformer.tasks.detection.listen import DetectConfig, detect
 from sonoformer.tasks.detection.model import Detector
 from sonoformer.tasks.detection.scoring import window_plan
@@ -185,6 +189,7 @@ def quality(size: Size, folder: Path, init: str | None) -> dict[str, Any]:
         validation=0.2,
         test=0.25,
         resamples=100,
+        events=EventsConfig(baselines=True),
         train=train,
     )
     began = time.perf_counter()
@@ -209,8 +214,17 @@ def quality(size: Size, folder: Path, init: str | None) -> dict[str, Any]:
         "frame AUC of any call": float(auc(any_call, _ones(any_call))[0, 0]),
         "frame AP": _by_class(answers, average_precision),
         "frame AUC": _by_class(answers, auc),
+        "systems": _systems(folder / "run"),
         **_ends(model, made.events, list(dict.fromkeys(answers.groups or ())), size),
     }
+
+
+def _systems(run: Path) -> dict[str, dict[str, float | None]]:
+    """Figures of the detector and of every baseline."""
+    metrics = read_json(run / "metrics.json")
+    own = metrics["test_events"]["figures"]
+    shown = {key: own[key]["value"] if key in own else None for key in SHOWN}
+    return {"detector": shown, **metrics["baselines"]}
 
 
 def _ones(answers: Answers) -> NDArray[np.float32]:
@@ -272,6 +286,13 @@ def show(result: dict[str, Any], quick: bool) -> list[str]:
             missed.append(f"frame AP of any call: {found['frame AP of any call']:.3f}")
         if not quick and not found["frame steps off"] <= TARGETS["frame steps off"]:
             missed.append(f"ends are {found['frame steps off']:.2f} frame steps off")
+        scores = {name: row["event_f1"] for name, row in found["systems"].items()}
+        own = scores.pop("detector")
+        missed += [
+            f"event F1 {own:.3f} is not above that of {name}, {other:.3f}"
+            for name, other in scores.items()
+            if not quick and not own > other
+        ]
     return missed
 
 
