@@ -144,8 +144,8 @@ class TrainConfig:
     compile: bool = False
     """Compile the encoder with torch.compile: a slow start, then faster steps."""
     checkpointing: bool = False
-    """Keep little of the encoder's blocks for the backward pass and compute the rest again there: less
-    memory, more time, the same gradients."""
+    """Keep little of the encoder's blocks for the backward pass and compute the rest again there:
+    less memory, more time, the same gradients."""
     tensorboard: bool = False
     """Write the curves for TensorBoard too."""
 
