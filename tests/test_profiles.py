@@ -19,7 +19,9 @@ STATES = ("ssamba-tiny", "ssamba-small", "ssamba-base")
 PRETRAINED = [n for n in recipes.names() if n.startswith("ssast-") or n in STATES]
 OWN = ("small", "small-pool", "rumble", "speedup", "ultrasound")  # no paper's
 OTHERS = [name for name in recipes.names() if "objective" in recipes.load(name)[0]]
-FINETUNED = [name for name in recipes.names() if name not in (*PRETRAINED, *OWN, *OTHERS)]
+# Their programs' quirks are described where the methods are, and not repeated.
+FEW = [name for name in recipes.names() if name.startswith("petl-")]
+FINETUNED = [name for name in recipes.names() if name not in (*PRETRAINED, *OWN, *OTHERS, *FEW)]
 MINE = """
 crop: 0.5
 train: {batch_size: 3, optimiser: {lr: 0.01}}
