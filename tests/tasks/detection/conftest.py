@@ -13,7 +13,6 @@ import torch
 from sonoformer.audio import write
 from sonoformer.data.manifest import Manifest
 from sonoformer.encoders import AstConfig, AstEncoder
-from sonoformer.run import Run
 from sonoformer.spectral import FbankConfig
 from sonoformer.tasks.classification import ClassifierConfig
 from sonoformer.tasks.config import FinetuneConfig
@@ -90,18 +89,5 @@ def config() -> Callable[..., FinetuneConfig]:
             "events": EventsConfig(head=head),  # type: ignore[arg-type]
         }
         return FinetuneConfig(**(defaults | options))  # type: ignore[arg-type]
-
-    return make
-
-
-@pytest.fixture
-def start(tmp_path: Path) -> Callable[..., Run]:
-    """A run that keeps its log lines in `lines`."""
-
-    def make(config: FinetuneConfig, name: str = "run", **options: object) -> Run:
-        run = Run.start(tmp_path / name, "finetune", config, 0, **options)  # type: ignore[arg-type]
-        run.lines = []  # type: ignore[attr-defined]
-        run.echo = run.lines.append  # type: ignore[attr-defined]
-        return run
 
     return make
