@@ -135,6 +135,20 @@ def test_a_mended_recording_is_no_longer_listed(world: Path, tmp_path: Path) -> 
     assert pl.read_csv(out / "predictions.csv").height == 2
 
 
+def test_a_recording_that_is_cut_off_is_named(world: Path, tmp_path: Path) -> None:
+    cut = tmp_path / "field" / "cut.wav"
+    write(cut, np.full(16000, 0.1, np.float32), 8000)
+    cut.write_bytes(cut.read_bytes()[:16000])
+    fine, out = world / "fine", tmp_path / "predicted"
+    assert sonoformer("predict", cut.parent, "--model", fine, "--out", out) == 0
+    assert "cut.wav: is cut off" in (out / "log.txt").read_text(encoding="utf-8")
+    out = tmp_path / "embedded"
+    assert sonoformer("embed", cut.parent, "--encoder", fine, "--out", out) == 0
+    assert "cut.wav: is cut off" in (out / "log.txt").read_text(encoding="utf-8")
+    with pytest.warns(UserWarning, match=r"cut\.wav: is cut off"):
+        sf.load_model(fine).predict(cut)
+
+
 def test_python_predicts_as_the_command_does(world: Path) -> None:
     table = sf.load_model(world / "fine").predict([world / "field"], window=5.0)
     with pytest.raises(sf.UserError, match="Did you mean 'window'"):

@@ -10,6 +10,7 @@ import torch
 from cyclopts import Parameter
 
 from sonoformer.audio import find, probe
+from sonoformer.cli import heard
 from sonoformer.cli.options import Device, DryRun, Out, Overwrite, progress_bar, say
 from sonoformer.data.annotations import FORMATS, Recording, write_annotations
 from sonoformer.errors import AudioError, UserError
@@ -90,13 +91,7 @@ def detect(
                 out=out / "scores",
                 progress=progress,
             )
-        run.forget_problems()  # of a run before this one; those that remain are in the report
-        for path, reason in found.report.problems:
-            run.problem(path, reason)
-        for path, text in found.report.remarks:
-            run.log(f"{path}: {text}")
-        if not found.report.parts:
-            raise UserError("no recording could be read; problems.csv in --out lists the reasons")
+        heard.note(run, found.report)
         files = [file for name in format for file in _write(found, out, name)]
         _tell(run, found, time.monotonic() - began)
         for file in files:
@@ -128,27 +123,15 @@ def _write(found: Detected, out: Path, name: Format) -> list[Path]:
 
 def _tell(run: Run, found: Detected, seconds: float) -> None:
     report = found.report
-    windows = report.windows + report.resumed
+    counts = dict(sorted(found.events.group_by("label").len().rows()))
+    run.metrics({**heard.figures(report, seconds), "events": counts})
     sound = sum(report.durations.values())
-    speed = sound * report.windows / max(windows, 1) / max(seconds, 1e-9)
-    counts = found.events.group_by("label", maintain_order=True).len().rows()
-    run.metrics(
-        {
-            "recordings": len(report.durations),
-            "windows": windows,
-            "resumed": report.resumed,
-            "skipped": len(report.problems),
-            "seconds_of_sound": sound,
-            "seconds": seconds,
-            "events": dict(sorted(counts)),
-        }
-    )
-    shown = ", ".join(f"{name} {count}" for name, count in sorted(counts)) or "none"
-    say(
-        f"{len(report.durations)} recordings, {sound / 3600:.2f} h; events: {shown}"
-        + (f"; {speed:.0f} times real time" if report.windows else "")
-        + (f"; {report.resumed} windows from before" if report.resumed else "")
-    )
+    shown = ", ".join(f"{name} {count}" for name, count in counts.items()) or "none"
+    rest = [heard.pace(report, seconds)]
+    if report.resumed:
+        rest.append(f"{report.resumed} windows from before")
+    told = [f"{len(report.durations)} recordings, {sound / 3600:.2f} h; events: {shown}", *rest]
+    say("; ".join(part for part in told if part))
 
 
 def _estimate(

@@ -8,6 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from sonoformer.audio import find
+from sonoformer.cli import heard
 from sonoformer.cli.options import Device, Out, Overwrite, Speed, progress_bar, say
 from sonoformer.encoders import load_encoder, with_speed
 from sonoformer.errors import UserError
@@ -81,12 +82,9 @@ def embed(
                 identity=f"{fingerprint(loaded)} {pool} {layer}",
                 progress=progress,
             )
-        run.forget_problems()  # of a run before this one; those that remain are in the report
-        for path, reason in report.problems:
-            run.problem(path, reason)
+        heard.note(run, report)
         table = report.table()
-        if table is None:
-            raise UserError("no recording could be read; problems.csv in --out lists the reasons")
+        assert table is not None
         with atomic(out / "embeddings.parquet") as temporary:
             table.sink_parquet(temporary)
         windows = report.windows + report.resumed

@@ -10,6 +10,7 @@ import torch
 from cyclopts import Parameter
 
 from sonoformer.audio import find, probe
+from sonoformer.cli import heard
 from sonoformer.cli.options import Device, DryRun, Out, Overwrite, Speed, progress_bar, say
 from sonoformer.encoders import PatchEncoder, with_speed
 from sonoformer.errors import AudioError, UserError
@@ -82,27 +83,14 @@ def predict(
         began = time.monotonic()
         with progress_bar("listening", "s of sound") as progress:
             report = run_prediction(loaded, paths, settings, out / "parts", progress=progress)
-        run.forget_problems()  # of a run before this one; those that remain are in the report
-        for path, reason in report.problems:
-            run.problem(path, reason)
+        heard.note(run, report)
         files = _write(report, loaded, out, format, threshold, best_only)
         seconds = time.monotonic() - began
-        sound = sum(report.durations.values())
-        windows = report.windows + report.resumed
-        pace = sound * report.windows / max(windows, 1) / max(seconds, 1e-9)
-        run.metrics(
-            {
-                "recordings": len(report.durations),
-                "windows": windows,
-                "resumed": report.resumed,
-                "skipped": len(report.problems),
-                "seconds_of_sound": sound,
-                "seconds": seconds,
-            }
-        )
+        run.metrics(heard.figures(report, seconds))
+        told = heard.pace(report, seconds)
         say(
-            f"{len(report.durations)} recordings, {windows} windows ({report.resumed} from before)"
-            + (f", {pace:.0f} times real time" if report.windows else "")
+            f"{len(report.durations)} recordings, {report.windows + report.resumed} windows "
+            f"({report.resumed} from before)" + (f", {told}" if told else "")
         )
         for file in files:
             say(f"wrote {file}")
@@ -117,8 +105,7 @@ def _write(
     best_only: bool,
 ) -> list[Path]:
     table = report.table()
-    if table is None:
-        raise UserError("no recording could be read; problems.csv in --out lists the reasons")
+    assert table is not None
     least = dict(zip(model.classes, model.thresholds, strict=True))
     if threshold is not None:
         least = dict.fromkeys(model.classes, threshold)

@@ -187,7 +187,7 @@ def compute_table(
         notes = read_json(block.notes)
         report.parts += [block.part] if notes["rows"] else []
         report.problems += [Problem(Path(path), reason) for path, reason in notes["problems"]]
-        report.remarks += [Remark(Path(path), text) for path, text in notes["remarks"]]
+        report.remarks += [Remark(Path(path), text) for path, text in notes.get("remarks", [])]
     return report
 
 

@@ -69,6 +69,8 @@ def predict_table(model: Model, paths: Sequence[str | Path], **options: Any) -> 
         report = predict(model, find(paths), settings, Path(work))
         for path, reason in report.problems:
             warnings.warn(f"{path}: {reason}; left out", stacklevel=3)
+        for path, text in report.remarks:
+            warnings.warn(f"{path}: {text}", stacklevel=3)
         table = report.table()
         if table is None:
             raise UserError(f"{', '.join(map(str, paths))}: no recording could be read")
