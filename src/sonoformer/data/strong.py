@@ -21,6 +21,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from sonoformer.data.manifest import Manifest, natural
+from sonoformer.data.unions import Union, merged
 from sonoformer.errors import UserError
 
 LEVEL = "/"
@@ -152,36 +153,6 @@ class Event:
     high_hz: float
 
 
-class _Union:
-    """Stretches of time put together, and how much of them lies before any moment."""
-
-    def __init__(self, pairs: Sequence[tuple[float, float]]) -> None:
-        self.begins, self.ends = _merged(pairs)
-        lengths = self.ends - self.begins
-        before = np.concatenate([[0.0], np.cumsum(lengths)])
-        self._times = np.stack([self.begins, self.ends], 1).ravel()
-        self._sums = np.stack([before[:-1], before[1:]], 1).ravel()
-
-    def __bool__(self) -> bool:
-        return len(self.begins) > 0
-
-    @property
-    def seconds(self) -> float:
-        """Their length in all."""
-        return float((self.ends - self.begins).sum())
-
-    def share(self, edges: _Times) -> _Times:
-        """`(cells,)` share of each cell between `edges` `(cells + 1,)` that they cover."""
-        if not len(self.begins):
-            return np.zeros(len(edges) - 1)
-        return np.diff(np.interp(edges, self._times, self._sums)) / np.diff(edges)
-
-    def middles(self, edges: _Times) -> NDArray[np.int64]:
-        """The cells in which the middle of a stretch lies."""
-        cells = np.searchsorted(edges, (self.begins + self.ends) / 2, side="right") - 1
-        return np.asarray(cells[(cells >= 0) & (cells < len(edges) - 1)])
-
-
 class Truth:
     """What is in recordings, and where that is known.
 
@@ -212,10 +183,10 @@ class Truth:
         below = _children(self.classes)
         self.events: list[Event] = []
         self._of: list[list[Event]] = []
-        self._present: list[dict[int, _Union]] = []
-        self._reviewed: list[_Union] = []
-        self._said: list[dict[int, _Union]] = []
-        self._open: list[dict[int, _Union]] = []
+        self._present: list[dict[int, Union]] = []
+        self._reviewed: list[Union] = []
+        self._said: list[dict[int, Union]] = []
+        self._open: list[dict[int, Union]] = []
         rows = manifest.table[STRETCHES].to_list()
         for item, (parts, seconds) in enumerate(zip(rows, self.lengths.tolist(), strict=True)):
             self._add(item, [_cut(part, seconds) for part in parts], index, below)
@@ -249,14 +220,14 @@ class Truth:
                     absent.setdefault(label, []).append(pair)
             if part["reviewed"]:
                 reviewed.append(pair)
-        unions = {label: _Union(pairs) for label, pairs in present.items()}
+        unions = {label: Union(pairs) for label, pairs in present.items()}
         said = {
             label: [*pairs, *absent.pop(label, [])] for label, pairs in present.items()
         } | absent
         self._present.append(unions)
-        self._reviewed.append(_Union(reviewed))
-        self._said.append({label: _Union(pairs) for label, pairs in said.items()})
-        self._open.append({label: _Union(pairs) for label, pairs in unsaid.items()})
+        self._reviewed.append(Union(reviewed))
+        self._said.append({label: Union(pairs) for label, pairs in said.items()})
+        self._open.append({label: Union(pairs) for label, pairs in unsaid.items()})
         found = [
             Event(item, label, start, end, *_band(start, end, bands[label]))
             for label, union in unions.items()
@@ -310,7 +281,7 @@ class Truth:
         for event in self._of[item]:
             if event.end <= edges[0] or event.start >= edges[-1]:
                 continue
-            union = _Union([(event.start, event.end)])
+            union = Union([(event.start, event.end)])
             cells = union.share(edges) >= self.cover
             cells[union.middles(edges)] = True
             if np.isnan(event.low_hz):
@@ -325,7 +296,7 @@ class Truth:
         """Where anything is known of a recording, in seconds, rising."""
         unions = [self._reviewed[item], *self._said[item].values()]
         pairs = [pair for union in unions for pair in zip(union.begins, union.ends, strict=True)]
-        return list(zip(*(side.tolist() for side in _merged(pairs)), strict=True))
+        return list(zip(*(side.tolist() for side in merged(pairs)), strict=True))
 
     def balance(self) -> NDArray[np.float64]:
         """`(classes,)` known time without a class over time with it; infinite where it never is."""
@@ -341,7 +312,7 @@ class Truth:
                         for union in (reviewed, said)
                         for pair in zip(union.begins, union.ends, strict=True)
                     ]
-                    both = _Union(pairs)
+                    both = Union(pairs)
                 known[label] += both.seconds
                 if label in self._present[item]:
                     present[label] += self._present[item][label].seconds
@@ -376,17 +347,6 @@ def _children(classes: Sequence[str]) -> dict[int, list[int]]:
 def _cut(part: dict[str, Any], seconds: float) -> dict[str, Any]:
     end = seconds if part["end"] is None else min(part["end"], seconds)
     return {**part, "start": max(0.0, part["start"]), "end": end}
-
-
-def _merged(pairs: Sequence[tuple[float, float]]) -> tuple[_Times, _Times]:
-    """Stretches that touch as one: their begins and ends, rising."""
-    if not pairs:
-        return np.zeros(0), np.zeros(0)
-    table = np.asarray(sorted(pairs), np.float64)
-    latest = np.maximum.accumulate(table[:, 1])
-    fresh = np.append(True, table[1:, 0] > latest[:-1])
-    last = np.append(np.flatnonzero(fresh)[1:] - 1, len(table) - 1)
-    return table[fresh, 0], latest[last]
 
 
 def _number(value: float | None) -> float:
