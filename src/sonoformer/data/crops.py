@@ -13,46 +13,14 @@ from sonoformer.data.dataset import ClipDataset, Labelled, Place
 from sonoformer.data.keys import below, key, uniforms
 from sonoformer.data.sources import ClipSource
 from sonoformer.data.strong import Event, Truth
+from sonoformer.data.views import Parts
 from sonoformer.errors import UserError
 
 Cells = Callable[[int, float], NDArray[np.float64]]
 """Number of cells, beginning in seconds -> their borders `(cells + 1,)` in seconds."""
 
 
-class Stretches:
-    """Parts of a source's items, which are items again.
-
-    Args:
-        source: the items.
-        rows: `(parts,)` the item of each part.
-        begins, lengths: `(parts,)` samples.
-    """
-
-    def __init__(
-        self,
-        source: ClipSource,
-        rows: NDArray[np.int64],
-        begins: NDArray[np.int64],
-        lengths: NDArray[np.int64],
-    ) -> None:
-        self.source, self.sample_rate = source, source.sample_rate
-        self.rows, self.begins = rows, begins
-        self.lengths: np.ndarray = lengths
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def name(self, index: int) -> str:
-        """The part's recording."""
-        return self.source.name(int(self.rows[index]))
-
-    def read(self, index: int, start: int, count: int) -> np.ndarray:
-        """As `ClipSource.read`, from the part's beginning."""
-        count = min(count, int(self.lengths[index]) - start)
-        return self.source.read(int(self.rows[index]), int(self.begins[index]) + start, count)
-
-
-def pieces(source: ClipSource, truth: Truth, crop: int) -> Stretches:
+def pieces(source: ClipSource, truth: Truth, crop: int) -> Parts:
     """What is known of recordings, in pieces of at least `crop` and less than twice as many
     samples; shorter stretches are one piece each. A random crop of each passes over it all."""
     rows, begins, lengths = [], [], []
@@ -68,10 +36,10 @@ def pieces(source: ClipSource, truth: Truth, crop: int) -> Stretches:
                 lengths += np.diff(borders).tolist()
     if not rows:
         raise UserError("the training recordings have no stretch of which anything is known")
-    return Stretches(source, *(np.array(column, np.int64) for column in (rows, begins, lengths)))
+    return Parts(source, *(np.array(column, np.int64) for column in (rows, begins, lengths)))
 
 
-def windows(source: ClipSource, truth: Truth, crop: int) -> Stretches:
+def windows(source: ClipSource, truth: Truth, crop: int) -> Parts:
     """What is known of recordings as windows of `crop` samples that cover it evenly."""
     rows, begins, lengths = [], [], []
     for item in range(len(source)):
@@ -86,7 +54,7 @@ def windows(source: ClipSource, truth: Truth, crop: int) -> Stretches:
             rows += [item] * count
             begins += places.tolist()
             lengths += np.minimum(crop, size - places).tolist()
-    return Stretches(source, *(np.array(column, np.int64) for column in (rows, begins, lengths)))
+    return Parts(source, *(np.array(column, np.int64) for column in (rows, begins, lengths)))
 
 
 @dataclass(frozen=True)
@@ -133,7 +101,7 @@ class EventCrops(ClipDataset):
 
     def __init__(
         self,
-        parts: Stretches,
+        parts: Parts,
         truth: Truth,
         cut: Cut,
         *,
@@ -171,7 +139,7 @@ class EventCrops(ClipDataset):
 
     def place(self, index: int, stream: str, place: Place) -> tuple[int, int, int]:
         """Recording, first sample and length of the crop that is drawn for part `index`."""
-        item, begin = int(self.parts.rows[index]), int(self.parts.begins[index])
+        item, begin = int(self.parts.rows[index]), int(self.parts.starts[index])
         length = int(self.parts.lengths[index])
         if not self.train:
             return item, begin, length

@@ -61,41 +61,58 @@ class First:
         return self.source.read(index, start, min(count, int(self.lengths[index]) - start))
 
 
-class Windows:
-    """Items longer than a window as several windows, evenly spread; shorter ones as they are.
+class Parts:
+    """Parts of items, which are items again.
 
     Args:
         source: the items.
-        samples: length of a window.
-
-    Attributes:
-        rows: `(windows,)` the item that each window is cut from.
+        rows: `(parts,)` the item of each part.
+        starts, lengths: `(parts,)` its first sample, and how many it has.
     """
 
-    def __init__(self, source: ClipSource, samples: int) -> None:
-        self.source, self.samples, self.sample_rate = source, samples, source.sample_rate
-        counts = np.maximum(1, -(-source.lengths // samples))
-        self.rows: NDArray[np.int64] = np.repeat(np.arange(len(source)), counts)
-        self.starts: NDArray[np.int64] = np.concatenate(
-            [
-                np.linspace(0, max(0, length - samples), count).astype(np.int64)
-                for length, count in zip(source.lengths, counts, strict=True)
-            ]
-        )
-        self.lengths: np.ndarray = np.minimum(source.lengths[self.rows], samples)
+    def __init__(
+        self,
+        source: ClipSource,
+        rows: NDArray[np.int64],
+        starts: NDArray[np.int64],
+        lengths: NDArray[np.int64],
+    ) -> None:
+        self.source, self.sample_rate = source, source.sample_rate
+        self.rows, self.starts = rows, starts
+        self.lengths: np.ndarray = lengths
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def name(self, index: int) -> str:
-        """The window's recording."""
+        """The part's recording."""
         return self.source.name(int(self.rows[index]))
 
     def read(self, index: int, start: int, count: int) -> np.ndarray:
-        """As `ClipSource.read`, from the window's beginning."""
-        begin = int(self.starts[index])
+        """As `ClipSource.read`, from the part's beginning."""
         count = min(count, int(self.lengths[index]) - start)
-        return self.source.read(int(self.rows[index]), begin + start, count)
+        return self.source.read(int(self.rows[index]), int(self.starts[index]) + start, count)
+
+
+class Windows(Parts):
+    """Items longer than a window as several windows, evenly spread; shorter ones as they are.
+
+    Args:
+        source: the items.
+        samples: length of a window.
+    """
+
+    def __init__(self, source: ClipSource, samples: int) -> None:
+        self.samples = samples
+        counts = np.maximum(1, -(-source.lengths // samples))
+        rows = np.repeat(np.arange(len(source)), counts)
+        starts = np.concatenate(
+            [
+                np.linspace(0, max(0, length - samples), count).astype(np.int64)
+                for length, count in zip(source.lengths, counts, strict=True)
+            ]
+        )
+        super().__init__(source, rows, starts, np.minimum(source.lengths[rows], samples))
 
     def means(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
         """Mean over each item's windows: `(windows, k)` -> `(items, k)`."""
@@ -104,7 +121,7 @@ class Windows:
         return (sums / np.bincount(self.rows)[:, None]).astype(np.float32)
 
 
-class Pieces:
+class Pieces(Parts):
     """Items divided into equal pieces of at least `samples` and less than twice as many.
 
     A random crop of `samples` from each piece then passes over the whole recording once an epoch,
@@ -113,28 +130,12 @@ class Pieces:
     Args:
         source: the items.
         samples: length of a crop.
-
-    Attributes:
-        rows: `(pieces,)` the item that each piece belongs to.
     """
 
     def __init__(self, source: ClipSource, samples: int) -> None:
-        self.source, self.sample_rate = source, source.sample_rate
         counts = np.maximum(1, source.lengths // samples)
-        self.rows = np.repeat(np.arange(len(source)), counts)
-        number = np.arange(len(self.rows)) - np.repeat(np.cumsum(counts) - counts, counts)
-        whole, count = source.lengths[self.rows], counts[self.rows]
-        self.starts = whole * number // count
-        self.lengths: np.ndarray = whole * (number + 1) // count - self.starts
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def name(self, index: int) -> str:
-        """The piece's recording."""
-        return self.source.name(int(self.rows[index]))
-
-    def read(self, index: int, start: int, count: int) -> np.ndarray:
-        """As `ClipSource.read`, from the piece's beginning."""
-        count = min(count, int(self.lengths[index]) - start)
-        return self.source.read(int(self.rows[index]), int(self.starts[index]) + start, count)
+        rows = np.repeat(np.arange(len(source)), counts)
+        number = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
+        whole, count = source.lengths[rows], counts[rows]
+        starts = whole * number // count
+        super().__init__(source, rows, starts, whole * (number + 1) // count - starts)

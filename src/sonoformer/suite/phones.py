@@ -13,6 +13,7 @@ from torch import nn
 
 from sonoformer.data.manifest import Manifest
 from sonoformer.data.sources import ClipSource
+from sonoformer.data.views import Parts
 from sonoformer.encoders import PatchEncoder, with_stride
 from sonoformer.errors import UserError
 from sonoformer.evaluation.framewise import FrameConfig, Frames, around, fit_frames
@@ -81,46 +82,28 @@ def truth_of(segments: Manifest, lesson: Lesson) -> Truth:
     return Truth(where[order], when[order], np.concatenate(label)[order], classes)
 
 
-class Parts:
-    """Items cut into consecutive parts, as a `ClipSource`.
+class Overlapping(Parts):
+    """Items cut into consecutive parts, each of which goes on a little into the next.
 
     Args:
         source: the items.
         samples: from one part to the next; the last of an item may be shorter.
         overhang: samples that a part goes on into the next.
-
-    Attributes:
-        rows: `(parts,)` the item of each part; starts: its first sample.
     """
 
     def __init__(self, source: ClipSource, samples: int, overhang: int = 0) -> None:
-        self.source, self.sample_rate = source, source.sample_rate
         counts = np.maximum(1, -(-source.lengths // samples))
-        self.rows: NDArray[np.int64] = np.repeat(np.arange(len(source)), counts)
-        number = np.arange(len(self.rows)) - np.repeat(np.cumsum(counts) - counts, counts)
-        self.starts: NDArray[np.int64] = number * samples
-        left = source.lengths[self.rows] - self.starts
-        self.lengths: np.ndarray = np.minimum(left, samples + overhang)
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def name(self, index: int) -> str:
-        """The part's recording."""
-        return self.source.name(int(self.rows[index]))
-
-    def read(self, index: int, start: int, count: int) -> np.ndarray:
-        """As `ClipSource.read`, from the part's beginning."""
-        count = min(count, int(self.lengths[index]) - start)
-        begin = int(self.starts[index]) + start
-        return self.source.read(int(self.rows[index]), begin, count)
+        rows = np.repeat(np.arange(len(source)), counts)
+        starts = samples * (np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts))
+        left = source.lengths[rows] - starts
+        super().__init__(source, rows, starts, np.minimum(left, samples + overhang))
 
 
 def token_frames(listener: Listener, truth: Truth) -> Frames:
     """Frames on an encoder's columns; parts are cut between columns."""
     encoder: Any = listener.encoder
     cut = Cut.of(encoder, listener.config.seconds)
-    parts = Parts(listener.source, cut.samples, cut.overhang)
+    parts = Overlapping(listener.source, cut.samples, cut.overhang)
     bags = token_bags(listener, parts, f"{listener.data} {cut}")
     found, times = [], []
     for number, start in enumerate(parts.starts):

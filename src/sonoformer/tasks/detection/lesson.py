@@ -9,10 +9,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sonoformer.data.crops import Cut, EventCrops, Stretches, pieces, windows
+from sonoformer.data.crops import Cut, EventCrops, pieces, windows
 from sonoformer.data.loader import EvaluationLoader
 from sonoformer.data.order import Order
 from sonoformer.data.strong import STRETCHES, Truth
+from sonoformer.data.views import Parts
 from sonoformer.encoders import is_published
 from sonoformer.encoders.checkpoint import find_checkpoint
 from sonoformer.encoders.columns import row_hertz
@@ -153,7 +154,7 @@ def _cut(model: Detector, truth: Truth, config: FinetuneConfig) -> Cut:
     )
 
 
-def _chances(train: Clips, parts: Stretches) -> NDArray[np.float64] | None:
+def _chances(train: Clips, parts: Parts) -> NDArray[np.float64] | None:
     """Chance of each piece, where the table weighs its recordings."""
     column = train.manifest.table["weight"]
     if not column.is_not_null().any():
