@@ -14,11 +14,12 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from sonoformer.encoders.embedding import embed
+from sonoformer.encoders.fronted import Fronted
 from sonoformer.errors import UserError
-from sonoformer.nn.patches import PatchEmbed, cut, grid_of, valid_patches
+from sonoformer.nn.patches import PatchEmbed, cut
 from sonoformer.nn.positions import by_reference, by_seconds
 from sonoformer.nn.tokens import Patches, Pooling, Tokens
-from sonoformer.spectral import FbankConfig, FrontEnd
+from sonoformer.spectral import FbankConfig
 from sonoformer.spectral.fixed import refuse_unheard
 
 Positions = Literal["seconds", "reference"]
@@ -65,7 +66,7 @@ def token_shape(tokens: Literal["patch", "frame"], **changes: Any) -> dict[str, 
     return {"patch": shape, "stride": shape, "table": table, "table_stride": shape}
 
 
-class PatchEncoder(nn.Module):
+class PatchEncoder(Fronted):
     """Waveform or spectrogram -> embedded patches; see `nn.tokens.Encoder` for the parts.
 
     A subclass makes `blocks` and `norm`, and turns embeddings into tokens (`encode`). A mask token
@@ -86,9 +87,7 @@ class PatchEncoder(nn.Module):
     norm: nn.Module
 
     def __init__(self, config: Any) -> None:
-        super().__init__()
-        self.config = config
-        self.front_end = FrontEnd(config.front)
+        super().__init__(config)
         self.patch_embed = PatchEmbed(config.dim, config.patch)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, config.dim))
         if config.prefix == 2:
@@ -106,29 +105,12 @@ class PatchEncoder(nn.Module):
         """Number of blocks."""
         return len(self.blocks)
 
-    @property
-    def sample_rate(self) -> int:
-        """Hz of the waveforms it takes."""
-        return int(self.config.front.rate)
-
-    @property
-    def seconds_per_token(self) -> float:
-        """Time of a recording from one token to the next."""
-        return float(self.config.stride[1] * self.config.front.step_ms / 1000)
-
-    def front(self, wave: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """`(batch, samples)`, lengths in samples -> `(batch, frames, bins)`, lengths in frames."""
-        return self.front_end(wave, lengths)
-
     def patches(self, spec: Tensor, lengths: Tensor | None = None) -> Patches:
         """`(batch, frames, bins)`, lengths in frames -> pixels, grid and valid mask."""
-        patch, stride = self.config.patch, self.config.stride
-        grid = grid_of(spec.shape[2], spec.shape[1], patch, stride)
-        if lengths is None:
-            lengths = torch.full((len(spec),), max(spec.shape[1], patch[1]), device=spec.device)
-        valid = valid_patches(lengths.to(spec.device), grid, patch, stride)
+        grid, valid = self.tokens_of(spec, lengths)
         # A clip shorter than a patch is padded here as the front end pads it in a batch.
-        return Patches(cut(spec, patch, stride, self.front_end.pad_value), grid, valid)
+        pixels = cut(spec, self.config.patch, self.config.stride, self.front_end.pad_value)
+        return Patches(pixels, grid, valid)
 
     def embed_patches(
         self,

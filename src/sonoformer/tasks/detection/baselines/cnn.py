@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from sonoformer.adaptation.parameters import AdaptationConfig
 from sonoformer.data.keys import key
-from sonoformer.nn.patches import grid_of, valid_patches
+from sonoformer.encoders.fronted import Fronted
 from sonoformer.nn.tokens import Patches, Tokens
 from sonoformer.run import Run
-from sonoformer.spectral import FbankConfig, FrontEnd
+from sonoformer.spectral import FbankConfig
 from sonoformer.tasks.classification import ClassifierConfig
 from sonoformer.tasks.clips import Clips
 from sonoformer.tasks.config import FinetuneConfig
@@ -42,7 +42,7 @@ class CnnConfig:
     stride: tuple[int, int]
 
 
-class ColumnCnn(nn.Module):
+class ColumnCnn(Fronted):
     """Three convolutions over time and frequency, a mean over each column's frames, and two
     convolutions over columns; 33,000 weights. It stands where a detector has its encoder.
 
@@ -55,9 +55,7 @@ class ColumnCnn(nn.Module):
     dim = _WIDTHS[-1]
 
     def __init__(self, config: CnnConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.front_end = FrontEnd(config.front)
+        super().__init__(config)
         stages, width = [], 1
         for wide in _WIDTHS:
             stages.append(
@@ -71,27 +69,9 @@ class ColumnCnn(nn.Module):
             nn.Conv1d(width, width, 3, padding=step, dilation=step) for step in (1, 2)
         )
 
-    @property
-    def sample_rate(self) -> int:
-        """Hz of the waveforms it takes."""
-        return int(self.config.front.rate)
-
-    @property
-    def seconds_per_token(self) -> float:
-        """Time of a recording from one column to the next."""
-        return float(self.config.stride[1] * self.config.front.step_ms / 1000)
-
-    def front(self, wave: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """`(batch, samples)`, lengths in samples -> `(batch, frames, bins)`, lengths in frames."""
-        return self.front_end(wave, lengths)
-
     def patches(self, spec: Tensor, lengths: Tensor | None = None) -> Patches:
         """The grid: one row of columns; `pixels` is the spectrogram itself."""
-        patch, stride = self.config.patch, self.config.stride
-        grid = grid_of(spec.shape[2], spec.shape[1], patch, stride)
-        if lengths is None:
-            lengths = torch.full((len(spec),), max(spec.shape[1], patch[1]), device=spec.device)
-        return Patches(spec, grid, valid_patches(lengths.to(spec.device), grid, patch, stride))
+        return Patches(spec, *self.tokens_of(spec, lengths))
 
     def forward(
         self, audio: Tensor, lengths: Tensor | None = None, layers: Sequence[int] | None = None
@@ -99,7 +79,7 @@ class ColumnCnn(nn.Module):
         """Waveform `(batch, samples)` or spectrogram `(batch, frames, bins)` -> `Tokens`, a column
         each; `layers` has no meaning here."""
         spec, frames = (audio, lengths) if audio.ndim == 3 else self.front(audio, lengths)
-        _, grid, valid = self.patches(spec, frames)
+        grid, valid = self.tokens_of(spec, frames)
         patch, stride = self.config.patch[1], self.config.stride[1]
         real = _real(spec, frames)
         x = (spec * real[..., None]).unsqueeze(1)
