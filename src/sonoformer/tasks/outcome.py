@@ -168,24 +168,38 @@ def add_to(report: Report, *parts: Section | None) -> None:
             report.add(part)
 
 
-def _card(trained: Trained, card: Scorecard | None, trained_on: int) -> str:
-    """README of the checkpoint."""
-    model = trained.model
-    kind = "exactly one class a clip" if model.single else "any number of classes a clip"
-    lines = [
-        "# Classifier",
-        "",
-        f"Trained on {trained_on} labelled clips; {len(model.classes)} classes, {kind}.",
-        "",
-        f"Classes: {', '.join(model.classes)}.",
-        "",
-        "Scores are not probabilities unless they were calibrated on clips like yours.",
-    ]
+def model_card(
+    kind: str, classes: Sequence[str], about: str, caution: str, tested: str, card: Scorecard | None
+) -> str:
+    """README of a trained model.
+
+    Args:
+        kind: its title.
+        classes: what it tells apart.
+        about: what it was trained on.
+        caution: what its scores are not.
+        tested: on what the scores of `card` were measured.
+        card: the scores; None if it was not tested.
+    """
+    lines = [f"# {kind}", "", about, "", f"Classes: {', '.join(classes)}.", "", caution]
     if card is not None:
-        lines += ["", f"On {card.clips} test clips, with intervals over {_over(card)}:", ""]
+        lines += ["", tested, ""]
         lines += [f"- {TITLES[name]}: {figure}" for name, figure in card.figures.items()]
         lines += ["", *card.notes]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _card(trained: Trained, card: Scorecard | None, trained_on: int) -> str:
+    model = trained.model
+    each = "exactly one class a clip" if model.single else "any number of classes a clip"
+    return model_card(
+        "Classifier",
+        model.classes,
+        f"Trained on {trained_on} labelled clips; {len(model.classes)} classes, {each}.",
+        "Scores are not probabilities unless they were calibrated on clips like yours.",
+        "" if card is None else f"On {card.clips} test clips, with intervals over {_over(card)}:",
+        card,
+    )
 
 
 def _over(card: Scorecard) -> str:

@@ -14,7 +14,7 @@ from sonoformer.evaluation.events.tuning import tune
 from sonoformer.evaluation.metrics import Answers
 from sonoformer.evaluation.predictions import save_predictions
 from sonoformer.evaluation.report import Report, Section
-from sonoformer.evaluation.scorecard import TITLES, Scorecard, scorecard
+from sonoformer.evaluation.scorecard import Scorecard, scorecard
 from sonoformer.files import atomic
 from sonoformer.run import Run
 from sonoformer.tasks.clips import Clips
@@ -30,7 +30,7 @@ from sonoformer.tasks.detection.scoring import (
     tracks,
     true_events,
 )
-from sonoformer.tasks.outcome import add_to, environment_of, headline, write_scores
+from sonoformer.tasks.outcome import add_to, environment_of, headline, model_card, write_scores
 from sonoformer.tasks.turn import Trained
 from sonoformer.tasks.turns import Turn
 from sonoformer.training.devices import resolve_precision
@@ -154,20 +154,13 @@ def _tune(
 
 
 def _card(model: Detector, card: Scorecard | None, trained_on: int) -> str:
-    """README of the checkpoint."""
-    lines = [
-        "# Detector",
-        "",
+    return model_card(
+        "Detector",
+        model.classes,
         f"Trained on {trained_on} recordings; {len(model.classes)} classes, one decision each "
         f"{model.grid.step * 1000:.0f} ms.",
-        "",
-        f"Classes: {', '.join(model.classes)}.",
-        "",
         "Scores are probabilities on recordings like those that they were calibrated on; on others "
         "they may not be.",
-    ]
-    if card is not None:
-        lines += ["", f"On {card.clips} frames of test recordings:", ""]
-        lines += [f"- {TITLES[name]}: {figure}" for name, figure in card.figures.items()]
-        lines += ["", *card.notes]
-    return "\n".join(lines).rstrip() + "\n"
+        "" if card is None else f"On {card.clips} frames of test recordings:",
+        card,
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
+from typing import Literal
 
 import numpy as np
 import polars as pl
@@ -17,7 +18,7 @@ from sonoformer.data.strong import Truth
 from sonoformer.errors import AudioError, UserError
 from sonoformer.evaluation.events.frames import FrameScores
 from sonoformer.evaluation.metrics import Answers
-from sonoformer.inference.overlap import OverlapAdd, WindowPlan
+from sonoformer.inference.overlap import Join, OverlapAdd, WindowPlan
 from sonoformer.tasks.clips import Clips
 from sonoformer.tasks.detection.model import Detector
 from sonoformer.tasks.scoring import group_names
@@ -30,7 +31,7 @@ AT = " @ "
 
 
 def window_plan(
-    model: Detector, seconds: float, overlap: float, join: str = "triangle"
+    model: Detector, seconds: float, overlap: float, join: Join = "triangle"
 ) -> WindowPlan:
     """Windows of about `seconds` that begin on columns.
 
@@ -43,7 +44,7 @@ def window_plan(
             f"window: {seconds:g} s are less than one column of tokens, "
             f"{model.grid.needed(1) / model.sample_rate:.3f} s"
         )
-    return WindowPlan.of(columns, overlap, join)  # type: ignore[arg-type]
+    return WindowPlan.of(columns, overlap, join)
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +70,7 @@ def frame_scores(
     overlap: float = 0.5,
     batch_size: int = 16,
     device: torch.device | str = "cpu",
-    precision: str = "fp32",
+    precision: Literal["fp32", "bf16"] = "fp32",
     progress: Progress | None = None,
     problem: Problem | None = None,
 ) -> Scored:
@@ -102,7 +103,7 @@ def frame_scores(
     while batch := list(islice(waves, batch_size)):
         wave = torch.from_numpy(np.stack([sound for _, _, sound, _ in batch]))
         lengths = torch.tensor([real for _, _, _, real in batch])
-        with autocast(precision, device):  # type: ignore[arg-type]
+        with autocast(precision, device):
             logits = model.frame_logits(wave, lengths)[0].numpy()
         if not np.isfinite(logits).all():
             raise UserError(
