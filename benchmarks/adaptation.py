@@ -10,9 +10,11 @@ processor seconds of one step with one thread, wall seconds with more. `again`: 
 again in the backward pass.
 
 The second form fills a grid for as many minutes: every method on a task of the suite, from an
-encoder that comes along, in order of priority (methods; few labels; ablations; other rates; other
-seeds). Finished rows stand in --rows, which is committed; the next call goes on with what is
-missing, which is printed at the end. A cell that has begun is finished.
+encoder that comes along, in order of priority (methods with 16 clips of each class; fewer clips;
+ablations; other rates; other seeds). All trainings have the same number of steps, and all but
+`full` and `head` begin from a linear probe. Finished rows stand in --rows, which is committed; the
+next call goes on with what is missing, which is printed at the end. A cell that has begun is
+finished.
 
 --quick tries both within a minute on small things. --check exits 1 if a target is missed, or cells
 are missing.
@@ -130,7 +132,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, help="fill the grid for so long")
     parser.add_argument("--task", default="drum-hits", help="of the suite")
     parser.add_argument("--encoder", default="ssast-tiny-patch")
-    parser.add_argument("--epochs", type=float, default=12.0)
+    parser.add_argument("--steps", type=int, default=64, help="of a training, 16 clips each")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--out", type=Path, default=Path("runs/adaptation"))

@@ -39,10 +39,10 @@ class Cell:
     task: str
     encoder: str
     method: str
-    shots: int = 0
-    """clips a class; 0: all"""
+    shots: int = 16
+    """clips a class"""
     option: str = ""
-    """such as `place=sequential residual=false`, or `positions=zero`"""
+    """such as `place=sequential residual=false`, `positions=zero` or `head=norm_linear`"""
     rate: float = 0.0
     """0: the method's own"""
     seed: int = 0
@@ -57,32 +57,33 @@ class Row(Cell):
     value: float = 0.0
     low: float = 0.0
     high: float = 0.0
-    epochs: float = 0.0
+    steps: int = 0
     minutes: float = 0.0
 
 
-BARE = ("full", "head", "probe", "from a probe")
+BARE = ("probe", "full", "from a probe", "head")
+CURVED = ("probe", "from a probe", "lora", "conformer", "full")
 PLACES = ("place=sequential", "place=parallel residual=true", "place=sequential residual=false")
 
 
 def cells(task: str, encoder: str, seeds: int = 3) -> Iterator[Cell]:
     """All cells, the most telling first."""
     base = Cell(task, encoder, "probe")
-    methods = [*BARE, *METHODS]
     for seed in range(seeds):
-        yield from (replace(base, method=name, seed=seed) for name in methods)
-        for shots in (4, 16, 1, 8, 2):
-            for name in ("probe", "from a probe", "lora", "conformer", "full"):
-                yield replace(base, method=name, shots=shots, seed=seed)
-        for name in ("lora", "conformer", "houlsby"):
+        yield from (replace(base, method=name, seed=seed) for name in (*BARE, *METHODS))
+        for shots in (4, 1):
+            yield from (replace(base, method=name, shots=shots, seed=seed) for name in CURVED)
+        for name in ("probe", "lora", "conformer"):
             yield replace(base, method=name, option="positions=zero", seed=seed)
         for name in ("pfeiffer", "houlsby"):
             yield from (replace(base, method=name, option=place, seed=seed) for place in PLACES)
+        yield replace(base, method="lora", option="head=norm_linear", seed=seed)
         for targets in ("qkv", "all"):
             yield replace(base, method="lora", option=f"targets={targets}", seed=seed)
-        for name in ("lora", "conformer", "houlsby"):
+        for name in ("lora", "conformer", "houlsby", "full"):
             yield replace(base, method=name, rate=1e-3, seed=seed)
-        yield replace(base, method="full", rate=1e-3, seed=seed)
+        for shots in (8, 2):
+            yield from (replace(base, method=name, shots=shots, seed=seed) for name in CURVED)
 
 
 class Grid:
@@ -90,13 +91,13 @@ class Grid:
 
     Args:
         task, encoder: names.
-        options: the folders, the epochs of a training, and where to train.
+        options: the folders, the steps of a training, and where to train.
     """
 
     def __init__(self, task: str, encoder: str, options: argparse.Namespace) -> None:
-        self.out, self.epochs, self.device = options.out, options.epochs, options.device
+        self.out, self.steps, self.device = options.out, options.steps, options.device
         self.encoder = load_encoder(encoder).eval()
-        self.config = SuiteConfig(finetune_epochs=self.epochs)
+        self.config = SuiteConfig()
         self.cache = options.cache or self.out / "cache"
         opened = open_task(
             choose((task,))[0], "fixed", options.data, self.cache, problem=_complain, progress=None
@@ -132,7 +133,7 @@ class Grid:
             value=round(interval.value, 4),
             low=round(interval.low or 0.0, 4),
             high=round(interval.high or 0.0, 4),
-            epochs=self.epochs,
+            steps=self.steps,
             minutes=round((time.monotonic() - began) / 60, 2),
         )
 
@@ -150,24 +151,29 @@ class Grid:
         """The options of a cell: the suite's recipe with its method."""
         named = {"full": "train", "head": "train", "from a probe": "train"}
         method: Any = named.get(cell.method, cell.method)
-        head: FinetuneHead = "probe" if cell.method == "from a probe" else "norm_linear"
+        head: FinetuneHead = "probe"
+        if cell.method in ("full", "head") or "head=norm_linear" in cell.option:
+            head = "norm_linear"
         found = recipe(self.config, self.lesson.task.metric, 3e-4, head, pretrained=True)
-        rate = cell.rate or (3e-4 if method == "train" and cell.method != "head" else None)
-        train = replace(found.train, optimiser=replace(found.train.optimiser, lr=rate))
+        rate = cell.rate or (3e-4 if cell.method in ("full", "from a probe") else None)
+        optimiser = replace(found.train.optimiser, lr=rate)
         adaptation = found.adaptation
-        if cell.method not in ("full", "from a probe"):
-            adaptation = AdaptationConfig(weights="head" if cell.method == "head" else "full")
+        if cell.method == "head":
+            adaptation = AdaptationConfig(weights="head")
+        elif method != "train":
+            adaptation = AdaptationConfig(head_multiplier=adaptation.head_multiplier)
         return replace(
             found,
             method=method,
             adaptation=adaptation,
             petl=self._petl(cell),
-            shots=cell.shots or None,
-            train=train,
+            shots=cell.shots,
+            train=replace(found.train, optimiser=optimiser, steps=self.steps),
         ).with_rate()
 
     def _petl(self, cell: Cell) -> PetlConfig:
-        words = [word.split("=") for word in cell.option.split() if "positions" not in word]
+        words = [word.split("=") for word in cell.option.split()]
+        words = [word for word in words if word[0] not in ("positions", "head")]
         given = {name: {"true": True, "false": False}.get(v, v) for name, v in words}
         return build(PetlConfig, {**plain(PetlConfig()), **given}, cell.option)
 
@@ -231,7 +237,7 @@ def fill(grid: Grid, wanted: list[Cell], path: Path, minutes: float) -> list[Cel
 
 def name_of(cell: Cell) -> str:
     """A cell in words."""
-    parts = [cell.method, f"{cell.shots} shots" if cell.shots else "all clips", cell.option]
+    parts = [cell.method, f"{cell.shots} shots", cell.option]
     parts += [f"rate {cell.rate:g}" if cell.rate else "", f"seed {cell.seed}"]
     return ", ".join(part for part in parts if part)
 
@@ -260,7 +266,7 @@ def quick_grid(folder: Path) -> None:
         lines.append(f"{number}.wav,tone{number % 2},g{number},{'test' if number > 7 else 'train'}")
     table = folder / "tones.csv"
     table.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    small = argparse.Namespace(out=folder / "out", epochs=1.0, device="cpu", cache=None, data=None)
+    small = argparse.Namespace(out=folder / "out", steps=2, device="cpu", cache=None, data=None)
     grid, rows = Grid(str(table), "ssast-tiny-patch", small), folder / "rows.csv"
     wanted = [Cell("tones", "ssast-tiny-patch", name, shots=2) for name in ("probe", "lora")]
     assert not fill(grid, wanted, rows, 1.0)

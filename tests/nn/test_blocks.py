@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from sonoformer.nn.blocks import Block, DropPath
+from sonoformer.nn.blocks import Block, DropPath, Mlp
 from sonoformer.nn.heads import ClassifierHead, PredictionHead
 
 
@@ -83,3 +83,29 @@ def test_heads_keep_the_authors_names_and_epsilon() -> None:
     names = {f"{layer}.{kind}" for layer in "02" for kind in ("weight", "bias")}
     assert set(PredictionHead(8, 256).state_dict()) == names
     assert PredictionHead(8, 256)(torch.randn(2, 5, 8)).shape == (2, 5, 256)
+
+
+@pytest.mark.parametrize("learns", ["nothing", "bias", "all"])
+def test_a_frozen_mlp_gives_the_same_gradients_without_keeping_its_hidden_layer(
+    learns: str,
+) -> None:
+    torch.manual_seed(0)
+    layer, x = Mlp(8, 48), torch.randn(2, 5, 8, requires_grad=True)
+    weights = {"nothing": [], "bias": [layer.fc1.bias], "all": list(layer.parameters())}[learns]
+    layer.requires_grad_(False)
+    for weight in weights:
+        weight.requires_grad_()
+    kept: list[int] = []
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        kept.append(tensor.shape[-1] if tensor.ndim == 3 else 0)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        out = layer(x)
+    assert (48 in kept) is (learns != "nothing")
+    hidden = torch.nn.functional.gelu(x @ layer.fc1.weight.T + layer.fc1.bias)
+    plain = hidden @ layer.fc2.weight.T + layer.fc2.bias
+    ours, theirs = (torch.autograd.grad(y.square().sum(), [x, *weights]) for y in (out, plain))
+    for mine, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(mine, other)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 
 class Attention(nn.Module):
@@ -66,6 +67,10 @@ def plain_weights(layer: nn.Linear) -> tuple[Tensor, Tensor | None]:
 class Mlp(nn.Module):
     """Linear, exact GELU, linear.
 
+    Where gradients pass through it but none of its weights learns (LoRA on attention, adapters,
+    prompts), the backward pass computes the hidden layer again instead of keeping it: it is a third
+    of what a block with such a method keeps, and the gradients are the same.
+
     Args:
         dim: width.
         hidden: width between the two layers.
@@ -78,6 +83,12 @@ class Mlp(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """`(..., dim)` -> the same."""
+        passes = torch.is_grad_enabled() and x.requires_grad
+        if passes and not any(weight.requires_grad for weight in self.parameters()):
+            return checkpoint(self._whole, x, use_reentrant=False, preserve_rng_state=False)
+        return self._whole(x)
+
+    def _whole(self, x: Tensor) -> Tensor:
         return self.fc2(F.gelu(self.fc1(x)))
 
 
