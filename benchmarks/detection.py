@@ -11,12 +11,12 @@ lengths.
 
 Quality (`detection_quality.py`): soundscapes of generated elephant calls in wind, rain and insects
 at -5 to 20 dB; a detector, begun from the shipped encoder, is trained on some, tuned on others and
-tested on the rest. Average precision and AUC are over frames: macro over classes, and of any call at all (the
-highest class), which is what Geldenhuys and Niesler report as 0.962 on their own recordings. Ends
-are those of found events against the true ones that they overlap. The detector must have a higher
-event F1 than every baseline of `--events.baselines`, which learn, are tuned and are tested on the
-same recordings. With --data the same is done with real clips (dogs, roosters, sneezes, babies) in
-real places (rain, sea, fire, helicopters) at the same levels.
+tested on the rest. Average precision and AUC are over frames: macro over classes, and of any call
+at all (the highest class), which is what Geldenhuys and Niesler report as 0.962 on their own
+recordings. Ends are those of found events against the true ones that they overlap. The detector
+must have a higher event F1 than every baseline of `--events.baselines`, which learn, are tuned and
+are tested on the same recordings. With --data the same is done with real clips (dogs, roosters,
+sneezes, babies) in real places (rain, sea, fire, helicopters) at the same levels.
 """
 
 from __future__ import annotations
