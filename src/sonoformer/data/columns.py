@@ -7,6 +7,7 @@ unless they say the same (ESC-50's `target` and `category`).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
 import polars as pl
@@ -122,6 +123,30 @@ def flag(column: str) -> str:
     return _FLAGS[column]
 
 
+def unnamed(
+    table: pl.DataFrame, given: Mapping[str, str], flags: Mapping[str, str], source: str
+) -> dict[str, str]:
+    """The columns that nobody named, by their names in lower case.
+
+    Args:
+        table: a user's table.
+        given: what is held -> the column that was named for it.
+        flags: what is held -> the option by which it was named.
+        source: for messages.
+
+    Raises:
+        UserError: a named column does not exist.
+    """
+    for target, name in given.items():
+        if name not in table.columns:
+            raise UserError(
+                f"{source}: there is no column {name!r} ({flags[target]}); the columns are "
+                f"{', '.join(table.columns)}.{nearest(name, table.columns)}"
+            )
+    taken = set(given.values())
+    return {name.strip().lower(): name for name in table.columns if name not in taken}
+
+
 def find_columns(table: pl.DataFrame, columns: ColumnMap, source: str) -> dict[str, str]:
     """Manifest column -> column of `table`, given or found.
 
@@ -130,14 +155,7 @@ def find_columns(table: pl.DataFrame, columns: ColumnMap, source: str) -> dict[s
             the paths.
     """
     found = columns.given()
-    for target, name in found.items():
-        if name not in table.columns:
-            raise UserError(
-                f"{source}: there is no column {name!r} ({_FLAGS[target]}); the columns are "
-                f"{', '.join(table.columns)}.{nearest(name, table.columns)}"
-            )
-    taken = set(found.values())
-    by_name = {name.strip().lower(): name for name in table.columns if name not in taken}
+    by_name = unnamed(table, found, _FLAGS, source)
     for target, names in SYNONYMS.items():
         if target in found:
             continue

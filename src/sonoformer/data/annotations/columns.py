@@ -9,8 +9,9 @@ from datetime import datetime
 import polars as pl
 
 from sonoformer.data.annotations.text import BLANK, minus, numbers, plus
+from sonoformer.data.columns import unnamed
 from sonoformer.data.events import EVENTS
-from sonoformer.errors import UserError, brief, nearest
+from sonoformer.errors import UserError, brief
 
 
 @dataclass(frozen=True)
@@ -126,14 +127,7 @@ def found_columns(
         UserError: a named column does not exist or one that is needed cannot be found.
     """
     found = columns.given()
-    for target, name in found.items():
-        if name not in table.columns:
-            raise UserError(
-                f"{source}: there is no column {name!r} ({_FLAGS[target]}); the columns are "
-                f"{', '.join(table.columns)}.{nearest(name, table.columns)}"
-            )
-    taken = set(found.values())
-    by_name = {name.strip().lower(): name for name in table.columns if name not in taken}
+    by_name = unnamed(table, found, _FLAGS, source)
     if "in file" in by_name and "duration" in by_name and "offset" in by_name:
         found.setdefault("start", by_name["offset"])  # Kaleidoscope: where the event begins
         by_name.pop("offset")
