@@ -31,6 +31,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,7 @@ import torch
 from detection_quality import CALLS, RATE, Learning, elephants, quality, real_clips
 from sonoformer.audio import write_blocks
 from sonoformer.encoders import AstEncoder, ast_config
+from sonoformer.nn.computing import side_by_side
 from sonoformer.nn.precision import bf16_is_fast
 from sonoformer.run import environment
 from sonoformer.tasks.detection.listen import DetectConfig, detect
@@ -102,12 +104,20 @@ def listen(model: Detector, path: Path, config: DetectConfig) -> None:
         detect(model, [path], config, Path(work))
 
 
-def encode(model: Detector, windows: int, samples: int) -> None:
+def encode(model: Detector, windows: int, samples: int, precision: str) -> None:
     """The encoder alone over as many windows."""
     wave = torch.randn(BATCH, samples, generator=torch.Generator().manual_seed(0)) * 0.05
-    with torch.inference_mode():
-        for first in range(0, windows, BATCH):
-            model.encoder(wave[: min(BATCH, windows - first)])
+
+    def heard(count: int) -> None:
+        with (
+            torch.inference_mode(),
+            torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"),
+        ):
+            model.encoder(wave[:count])
+
+    counts = [min(BATCH, windows - first) for first in range(0, windows, BATCH)]
+    for _ in side_by_side(heard, counts, torch.device("cpu")):
+        pass
 
 
 def speed(size: Size, folder: Path) -> list[dict[str, Any]]:
@@ -121,12 +131,11 @@ def speed(size: Size, folder: Path) -> list[dict[str, Any]]:
         windows = plan.count(model.grid.count(round(size.minutes * 60 * RATE)))
         for precision in kinds:
             config = DetectConfig(overlap=overlap, batch_size=BATCH, precision=precision)  # type: ignore[arg-type]
-            encode(model, BATCH, samples)
+            encode(model, BATCH, samples, precision)
             pairs = []
             for _ in range(size.repetitions):
-                with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
-                    alone = timed(lambda n=windows, s=samples: encode(model, n, s))  # type: ignore[misc]
-                pairs.append((alone, timed(lambda c=config: listen(model, path, c))))  # type: ignore[misc]
+                alone = timed(partial(encode, model, windows, samples, precision))
+                pairs.append((alone, timed(partial(listen, model, path, config))))
             whole = statistics.median(pair[1] for pair in pairs)
             rows.append(
                 {

@@ -80,6 +80,7 @@ def embed(
                 settings,
                 out / "parts",
                 identity=f"{fingerprint(loaded)} {pool} {layer}",
+                device=where,
                 progress=progress,
             )
         heard.note(run, report)

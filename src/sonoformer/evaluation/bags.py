@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from sonoformer.data.batch import Batch
 from sonoformer.files import atomic
+from sonoformer.nn.computing import evaluating, side_by_side
 
 Progress = Callable[[int, int], None]
 _HALF_MOST = 65504.0
@@ -98,25 +99,26 @@ def compute_bags(
         encoder, batches, clips, device, progress: as `features.compute_features`.
     """
     found: list[NDArray[np.float16]] = [np.zeros((0, 1), np.float16)] * clips
-    training, home = encoder.training, next(encoder.parameters()).device
-    encoder.eval().to(device)
-    done, rows = 0, 1
-    try:
-        with torch.inference_mode():
-            for batch in batches:
-                batch = batch.to(device)
-                tokens = encoder(batch.wave, batch.lengths)
-                rows = tokens.grid[0]
-                grid = tokens.framewise().float().clamp(-_HALF_MOST, _HALF_MOST).half().cpu()
-                real = tokens.valid_frames().cpu()
-                real[:, 0] |= ~real.any(1)  # a clip shorter than a token has its beginning
-                for i, index in enumerate(batch.index.tolist()):
-                    found[index] = grid[i, real[i]].flatten(0, 1).numpy()
-                done += len(batch)
-                if progress is not None:
-                    progress(done, clips)
-    finally:
-        encoder.train(training).to(home)
+    device, done, rows = torch.device(device), 0, 1
+
+    @torch.inference_mode()
+    def computed(batch: Batch) -> tuple[list[int], list[NDArray[np.float16]], int]:
+        here = batch.to(device)
+        tokens = encoder(here.wave, here.lengths)
+        grid = tokens.framewise().float().clamp(-_HALF_MOST, _HALF_MOST).half().cpu()
+        real = tokens.valid_frames().cpu()
+        real[:, 0] |= ~real.any(1)  # a clip shorter than a token has its beginning
+        bags = [grid[i, real[i]].flatten(0, 1).numpy() for i in range(len(batch))]
+        return batch.index.tolist(), bags, tokens.grid[0]
+
+    with evaluating(encoder, device):
+        for indices, bags, high in side_by_side(computed, batches, device):
+            for index, bag in zip(indices, bags, strict=True):
+                found[index] = bag
+            rows = high
+            done += len(indices)
+            if progress is not None:
+                progress(done, clips)
     offsets = np.cumsum([0, *(len(part) for part in found)])
     return Bags(np.concatenate([part for part in found if len(part)]), offsets, rows)
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from sonoformer.data.batch import Batch
 from sonoformer.files import atomic
+from sonoformer.nn.computing import evaluating, side_by_side
 from sonoformer.nn.tokens import Pooling, Tokens
 from sonoformer.settings import to_yaml
 
@@ -53,23 +54,22 @@ def compute_features(
         progress: called with (clips done, clips in all).
     """
     features: NDArray[np.float32] | None = None
-    training, home = encoder.training, next(encoder.parameters()).device
-    encoder.eval().to(device)
-    done = 0
-    try:
-        with torch.inference_mode():
-            for batch in batches:
-                batch = batch.to(device)
-                tokens = encoder(batch.wave, batch.lengths, layers=layers)
-                part = pooled(tokens, pool).float().cpu().numpy()
-                if features is None:
-                    features = np.full((clips, part.shape[1]), np.nan, np.float32)
-                features[batch.index.cpu().numpy()] = part
-                done += len(batch)
-                if progress is not None:
-                    progress(done, clips)
-    finally:
-        encoder.train(training).to(home)
+    device, done = torch.device(device), 0
+
+    @torch.inference_mode()
+    def computed(batch: Batch) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        here = batch.to(device)
+        tokens = encoder(here.wave, here.lengths, layers=layers)
+        return batch.index.numpy(), pooled(tokens, pool).float().cpu().numpy()
+
+    with evaluating(encoder, device):
+        for index, part in side_by_side(computed, batches, device):
+            if features is None:
+                features = np.full((clips, part.shape[1]), np.nan, np.float32)
+            features[index] = part
+            done += len(index)
+            if progress is not None:
+                progress(done, clips)
     if features is None:
         raise ValueError("no batches")
     return features

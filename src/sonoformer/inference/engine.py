@@ -30,6 +30,7 @@ from sonoformer.audio import AudioInfo, Channel, Window, clock, probe
 from sonoformer.errors import AudioError, UserError
 from sonoformer.files import atomic, read_json, write_json, writing
 from sonoformer.inference.listening import Heard, Listening, Problem, Remark, Span, Stamp
+from sonoformer.nn.computing import side_by_side
 
 _CUT_OFF = "is cut off: its header promises more sound than the file holds"
 Compute = Callable[[Tensor, Tensor], pl.DataFrame]
@@ -127,18 +128,20 @@ def compute_table(
     work: Path,
     *,
     identity: str,
+    device: torch.device = torch.device("cpu"),
     progress: Callable[[float, float], None] | None = None,
 ) -> Report:
     """Run `compute` over all windows of all recordings; finished blocks are kept in `work`.
 
     Args:
         paths: recordings.
-        compute: the model; columns it returns follow `path, start, end, clock`.
+        compute: the model, see `side_by_side`; columns it returns follow `path, start, end, clock`.
         sample_rate: rate the model hears at; recordings are resampled to it.
         settings: window, overlap, batch.
         work: folder of the blocks; left in place for `Report.table`. Blocks
             of other recordings, models or settings are removed from it.
         identity: what decides the result besides the settings (the model's fingerprint).
+        device: where `compute` computes.
         progress: called with (seconds of sound done, seconds in all).
 
     A recording that cannot be read is skipped and listed; its windows before the fault are kept.
@@ -169,7 +172,7 @@ def compute_table(
             done += _seconds(block, settings)
         else:
             fresh.append(block)
-    for block, rows, bad, odd in _computed(fresh, compute, sample_rate, settings, failed):
+    for block, rows, bad, odd in _computed(fresh, compute, sample_rate, settings, failed, device):
         if rows is not None:
             with atomic(block.part) as temporary:
                 rows.write_parquet(temporary)
@@ -277,17 +280,19 @@ def _computed(
     sample_rate: int,
     settings: Settings,
     failed: set[Path],
+    device: torch.device,
 ) -> Iterator[_Result]:
-    """Each block with its rows, in order; a batch is gathered while the one before is computed."""
+    """Each block with its rows, in order; batches are gathered while those before are computed."""
     rows: list[pl.DataFrame] = []
     bad: list[Problem] = []
     odd: list[Remark] = []
+
+    def computed(batch: list[_Event]) -> tuple[list[_Event], pl.DataFrame | None]:
+        return batch, _table(batch, compute)
+
     source = _batches(blocks, sample_rate, settings, failed)
-    with closing(source), ThreadPoolExecutor(1) as pool:
-        pending = pool.submit(next, source, None)
-        while (batch := pending.result()) is not None:
-            pending = pool.submit(next, source, None)
-            table = _table(batch, compute)
+    with closing(source), closing(side_by_side(computed, source, device)) as tables:
+        for batch, table in tables:
             used = 0
             for event in batch:
                 if isinstance(event, Problem):

@@ -29,6 +29,7 @@ from sonoformer.encoders import PatchEncoder
 from sonoformer.errors import AudioError, UserError
 from sonoformer.evaluation.features import feature_key, pooled
 from sonoformer.files import atomic
+from sonoformer.nn.computing import evaluating, side_by_side
 from sonoformer.nn.patches import grid_of
 from sonoformer.nn.tokens import Tokens
 from sonoformer.tasks.heads import PooledHead
@@ -319,15 +320,14 @@ def _values(
     device: torch.device,
     precision: Precision,
 ) -> Iterator[tuple[int, NDArray[np.float32]]]:
-    training, home = model.training, next(model.parameters()).device
-    model.eval().to(device)
-    try:
-        for batch in batches:
-            with torch.inference_mode(), autocast(precision, device):
-                found = kept.of(model, batch.to(device))
-            yield from zip(batch.index.tolist(), found, strict=True)
-    finally:
-        model.train(training).to(home)
+
+    def computed(batch: Batch) -> tuple[list[int], list[NDArray[np.float32]]]:
+        with torch.inference_mode(), autocast(precision, device):
+            return batch.index.tolist(), kept.of(model, batch.to(device))
+
+    with evaluating(model, device):
+        for rows, found in side_by_side(computed, batches, device):
+            yield from zip(rows, found, strict=True)
 
 
 def _free(folder: Path) -> int:

@@ -16,6 +16,7 @@ from sonoformer.errors import UserError
 from sonoformer.inference.engine import Report, Settings, compute_table
 from sonoformer.inference.formats import PLACE
 from sonoformer.inference.identity import fingerprint
+from sonoformer.nn.computing import evaluating
 from sonoformer.settings import build
 from sonoformer.spectral.fixed import refuse_unheard
 from sonoformer.tasks.model import Model
@@ -51,15 +52,17 @@ def predict(
         scores = model.predict_waveforms(wave, lengths).numpy()
         return pl.DataFrame(dict(zip(names, scores.T, strict=True)))
 
-    return compute_table(
-        paths,
-        compute,
-        model.sample_rate,
-        settings,
-        work,
-        identity=fingerprint(model),
-        progress=progress,
-    )
+    with evaluating(model):
+        return compute_table(
+            paths,
+            compute,
+            model.sample_rate,
+            settings,
+            work,
+            identity=fingerprint(model),
+            device=next(model.parameters()).device,
+            progress=progress,
+        )
 
 
 def predict_table(model: Model, paths: Sequence[str | Path], **options: Any) -> pl.DataFrame:

@@ -8,7 +8,9 @@ import numpy as np
 import polars as pl
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
+from sonoformer.data.batch import Batch
 from sonoformer.data.classes import targets, unknown_labels
 from sonoformer.data.dataset import ClipDataset
 from sonoformer.data.loader import EvaluationLoader
@@ -17,6 +19,7 @@ from sonoformer.data.splits import group_index
 from sonoformer.data.views import Windows
 from sonoformer.errors import UserError
 from sonoformer.evaluation.metrics import Answers
+from sonoformer.nn.computing import evaluating, side_by_side
 from sonoformer.spectral.fixed import refuse_unheard
 from sonoformer.tasks.clips import Clips
 from sonoformer.tasks.model import Model
@@ -63,19 +66,23 @@ def score_clips(
     model = model.to(device)
     scores = np.full((len(windows), len(model.classes)), np.nan, np.float32)
     done = 0
-    for batch in loader:
+
+    def computed(batch: Batch) -> tuple[NDArray[np.int64], Tensor]:
         with autocast(kind, device):
-            part = model.predict_waveforms(batch.wave, batch.lengths)
-        if not part.isfinite().all():
-            name = windows.name(int(batch.index[~part.isfinite().all(1)][0]))
-            raise UserError(
-                f"{name}: the model gives no finite score; its training diverged: load an earlier "
-                "checkpoint, or train with a lower rate"
-            )
-        scores[batch.index.numpy()] = part.float().numpy()
-        done += len(batch)
-        if progress is not None:
-            progress(done, len(windows))
+            return batch.index.numpy(), model.predict_waveforms(batch.wave, batch.lengths)
+
+    with evaluating(model):
+        for index, part in side_by_side(computed, loader, device):
+            if not part.isfinite().all():
+                name = windows.name(int(index[~part.isfinite().all(1).numpy()][0]))
+                raise UserError(
+                    f"{name}: the model gives no finite score; its training diverged: load an "
+                    "earlier checkpoint, or train with a lower rate"
+                )
+            scores[index] = part.float().numpy()
+            done += len(index)
+            if progress is not None:
+                progress(done, len(windows))
     for path, reason in loader.problems.items():
         if problem is not None:
             problem(path, reason)

@@ -32,6 +32,7 @@ from sonoformer.inference.engine import Report, Settings, compute_table
 from sonoformer.inference.identity import fingerprint
 from sonoformer.inference.listening import Remark
 from sonoformer.inference.overlap import Join, WindowPlan
+from sonoformer.nn.computing import evaluating
 from sonoformer.settings import build
 from sonoformer.spectral.fixed import refuse_unheard
 from sonoformer.tasks.detection.model import Detector
@@ -128,15 +129,17 @@ def detect(
     refuse_unheard(model.front, seconds, "window")
     plan = window_plan(model, seconds, config.overlap, config.join)
     hertz = row_hertz(model.encoder) if model.config.frames == "full" else None
-    report = compute_table(
-        paths,
-        _compute(model, plan, config, hertz is not None),
-        model.sample_rate,
-        _settings(model, plan, config),
-        work,
-        identity=f"{fingerprint(model)} frames {config.precision}",
-        progress=progress,
-    )
+    with evaluating(model):
+        report = compute_table(
+            paths,
+            _compute(model, plan, config, hertz is not None),
+            model.sample_rate,
+            _settings(model, plan, config),
+            work,
+            identity=f"{fingerprint(model)} frames {config.precision}",
+            device=next(model.parameters()).device,
+            progress=progress,
+        )
     report.remarks += _dead(report, config.channel)
     names, start = table_names(report.durations), model.grid.first - model.grid.step / 2
     found, files = [events()], []

@@ -19,6 +19,7 @@ from sonoformer.errors import AudioError, UserError
 from sonoformer.evaluation.events.frames import FrameScores
 from sonoformer.evaluation.metrics import Answers
 from sonoformer.inference.overlap import Join, OverlapAdd, WindowPlan
+from sonoformer.nn.computing import evaluating, side_by_side
 from sonoformer.tasks.clips import Clips
 from sonoformer.tasks.detection.model import Detector
 from sonoformer.tasks.scoring import group_names
@@ -26,6 +27,8 @@ from sonoformer.training.devices import autocast
 
 Problem = Callable[[str, str], None]
 Progress = Callable[[int, int], None]
+_Window = tuple[int, int, NDArray[np.float32], int]
+"""Recording, number, sound padded to a window, and how many samples of it are real."""
 AT = " @ "
 """Between a recording's name and a frame's time in the names of frames."""
 
@@ -99,23 +102,28 @@ def frame_scores(
         for index in range(plan.count(grid.count(samples)))
     ]
     waves = _windows(clips, places, plan, model, problem)
+    batches = iter(lambda: list(islice(waves, batch_size)), [])
     done = 0
-    while batch := list(islice(waves, batch_size)):
+
+    def computed(batch: list[_Window]) -> tuple[list[_Window], NDArray[np.float32]]:
         wave = torch.from_numpy(np.stack([sound for _, _, sound, _ in batch]))
         lengths = torch.tensor([real for _, _, _, real in batch])
         with autocast(precision, device):
-            logits = model.frame_logits(wave, lengths)[0].numpy()
-        if not np.isfinite(logits).all():
-            raise UserError(
-                f"{clips.names[batch[0][0]]}: the model gives no finite score; its training "
-                "diverged: load an earlier checkpoint, or train with a lower rate"
-            )
-        for row, (item, index, _, real) in zip(logits, batch, strict=True):
-            columns = grid.count(real) or int(index == 0)
-            parts[item].append(adders[item].add(index, row[: min(columns, plan.columns)]))
-        done += len(batch)
-        if progress is not None:
-            progress(done, len(places))
+            return batch, model.frame_logits(wave, lengths)[0].numpy()
+
+    with evaluating(model):
+        for batch, logits in side_by_side(computed, batches, device):
+            if not np.isfinite(logits).all():
+                raise UserError(
+                    f"{clips.names[batch[0][0]]}: the model gives no finite score; its training "
+                    "diverged: load an earlier checkpoint, or train with a lower rate"
+                )
+            for row, (item, index, _, real) in zip(logits, batch, strict=True):
+                columns = grid.count(real) or int(index == 0)
+                parts[item].append(adders[item].add(index, row[: min(columns, plan.columns)]))
+            done += len(batch)
+            if progress is not None:
+                progress(done, len(places))
     whole = [np.concatenate([*p, a.end()]) for p, a in zip(parts, adders, strict=True)]
     found = [model.frame_scores(track) for track in whole]
     return Scored(found, grid.first - grid.step / 2, grid.step)
@@ -132,8 +140,7 @@ def _windows(
     plan: WindowPlan,
     model: Detector,
     problem: Problem | None,
-) -> Iterator[tuple[int, int, NDArray[np.float32], int]]:
-    """Recording, number, sound padded to a window, and how many samples of it are real."""
+) -> Iterator[_Window]:
     needed, hop = model.grid.needed(plan.columns), plan.hop * model.grid.samples
     bad: set[int] = set()
     for item, index in places:
