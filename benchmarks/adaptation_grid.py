@@ -62,7 +62,7 @@ class Row(Cell):
 
 
 BARE = ("probe", "full", "from a probe", "head")
-CURVED = ("probe", "from a probe", "lora", "conformer", "full")
+CURVED = ("probe", "from a probe", "houlsby", "lora", "full")
 PLACES = ("place=sequential", "place=parallel residual=true", "place=sequential residual=false")
 
 
@@ -71,6 +71,8 @@ def cells(task: str, encoder: str, seeds: int = 3) -> Iterator[Cell]:
     base = Cell(task, encoder, "probe")
     for seed in range(seeds):
         yield from (replace(base, method=name, seed=seed) for name in (*BARE, *METHODS))
+        for name in ("lora", "conformer", "houlsby", "full"):
+            yield replace(base, method=name, rate=1e-3, seed=seed)
         for shots in (4, 1):
             yield from (replace(base, method=name, shots=shots, seed=seed) for name in CURVED)
         for name in ("probe", "lora", "conformer"):
@@ -80,8 +82,6 @@ def cells(task: str, encoder: str, seeds: int = 3) -> Iterator[Cell]:
         yield replace(base, method="lora", option="head=norm_linear", seed=seed)
         for targets in ("qkv", "all"):
             yield replace(base, method="lora", option=f"targets={targets}", seed=seed)
-        for name in ("lora", "conformer", "houlsby", "full"):
-            yield replace(base, method=name, rate=1e-3, seed=seed)
         for shots in (8, 2):
             yield from (replace(base, method=name, shots=shots, seed=seed) for name in CURVED)
 
