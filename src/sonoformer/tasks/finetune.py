@@ -27,6 +27,7 @@ from sonoformer.run import Run
 from sonoformer.tasks.budget import measure, search
 from sonoformer.tasks.clips import Clips, by_label, open_clips
 from sonoformer.tasks.config import FinetuneConfig
+from sonoformer.tasks.detection.judging import judge_together
 from sonoformer.tasks.detection.lesson import is_strong
 from sonoformer.tasks.detection.marks import check_ends, of_events
 from sonoformer.tasks.detection.outcome import detector_outcome
@@ -264,6 +265,7 @@ def _several(job: _Job, run: Run, seed: int, progress: Progress | None) -> Finet
     config = job.config
     done: dict[tuple[int, str], _Done] = {}
     parts: dict[str, Answers] = {}
+    tested: dict[str, tuple[NDArray[np.int64], Path]] = {}
     for number in range(config.seeds):
         for turn in job.turns:
             name = _name(turn, seed + number if config.seeds > 1 else None)
@@ -271,6 +273,7 @@ def _several(job: _Job, run: Run, seed: int, progress: Progress | None) -> Finet
             done[number, turn.fold] = result
             if result.answers is not None:
                 parts[name] = result.answers
+                tested[name] = turn.test, run.folder / name
     models = [result.model for result in done.values()]
     runs = [
         joined([a for turn in job.turns if (a := done[n, turn.fold].answers) is not None])
@@ -283,9 +286,12 @@ def _several(job: _Job, run: Run, seed: int, progress: Progress | None) -> Finet
     over = _over(job, done, list(card.figures))
     rows = np.concatenate([turn.test for turn in job.turns])
     folds = [t.fold for t in job.turns if (a := done[0, t.fold].answers) for _ in range(len(a))]
-    # A detector's answers are about frames, of which none is worth hearing alone.
-    test = None if is_strong(job.clips) else job.clips.take(rows)
-    write_summary(run, card, runs, over, parts, test, folds, config)
+    if is_strong(job.clips):
+        # A detector's answers are about frames, of which none is worth hearing alone.
+        judged = judge_together(run, job.clips, tested, job.task.classes, config)
+        write_summary(run, card, runs, over, parts, None, folds, config, judged)
+    else:
+        write_summary(run, card, runs, over, parts, job.clips.take(rows), folds, config)
     return Finetuned(run.folder, models, runs, card, over)
 
 

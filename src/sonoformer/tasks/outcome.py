@@ -82,6 +82,7 @@ def write_summary(
     test: Clips | None,
     folds: Sequence[str],
     config: FinetuneConfig,
+    judged: Sequence[Section] = (),
 ) -> None:
     """Write what several trainings say together.
 
@@ -94,6 +95,7 @@ def write_summary(
         test: the tested clips, in the order of the answers; None if no error is to be heard.
         folds: fold of each of them, empty for a single split.
         config: the options, for the report.
+        judged: sections that come before everything else.
     """
     write_scores(run, card)
     cards = {name: scorecard(answers, resamples=100) for name, answers in parts.items()}
@@ -115,6 +117,7 @@ def write_summary(
     report = Report(run.folder.resolve().name, title)
     add_to(
         report,
+        *judged,
         sections.result(card),
         sections.trainings(cards, over),
         sections.classes(card),

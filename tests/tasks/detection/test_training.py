@@ -112,15 +112,39 @@ def test_folds_by_recording_are_put_together(
     make_recordings: MakeRecordings, encoder: AstEncoder, config: Make, start: Start
 ) -> None:
     table = make_recordings(4, seconds=6.0)
-    settings = config(epochs=1, protocol="folds", folds=2)
+    settings = config(epochs=4, protocol="folds", folds=2)
     run = start(settings)
     done = do(marked(table), encoder, settings, run)
     assert len(done.models) == 2
+    own = [pl.read_parquet(run.folder / f"fold-{fold}" / "events.parquet") for fold in (1, 2)]
+    assert min(map(len, own)) > 0
+    found = pl.read_parquet(run.folder / "events.parquet")
+    assert found.sort("path", "start").equals(pl.concat(own).sort("path", "start"))
+    events = read_json(run.folder / "metrics.json")["test_events"]
+    assert events["recordings"] == 4
+    assert events["events"] == len(table)
+    assert [row["fold"] for row in events["folds"]] == ["fold-1", "fold-2"]
+    assert "event_f1" in events["over_folds"]
     frames = pl.read_parquet(run.folder / "predictions.parquet")
     assert len(frames) == 4 * 74
     assert set(frames["fold"]) == {"1", "2"}
     again = do(marked(table), encoder, settings, start(settings, resume=True), resume=True)
     assert np.array_equal(again.answers[0].scores, done.answers[0].scores)
+
+
+def test_seeds_count_each_and_recordings_are_drawn_once(
+    make_recordings: MakeRecordings, encoder: AstEncoder, config: Make, start: Start
+) -> None:
+    table = make_recordings(4, seconds=6.0)
+    settings = config(epochs=1, test=0.5, seeds=2)
+    run = start(settings)
+    do(marked(table), encoder, settings, run)
+    own = [pl.read_parquet(run.folder / f"seed-{n}" / "events.parquet") for n in (0, 1)]
+    found = pl.read_parquet(run.folder / "events.parquet")
+    assert len(found) == sum(map(len, own))
+    events = read_json(run.folder / "metrics.json")["test_events"]
+    assert events["recordings"] == 4
+    assert "Events" in (run.folder / "report.html").read_text()
 
 
 def test_a_chain_keeps_encoder_and_what_is_known_of_classes(

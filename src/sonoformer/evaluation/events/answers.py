@@ -141,6 +141,21 @@ class EventAnswers:
             self.reviewed,
         )
 
+    def renamed(self, names: Mapping[str, str]) -> EventAnswers:
+        """The same answers, every recording called by another name."""
+        path = pl.col("path").replace_strict(names, return_dtype=pl.String)
+        known = self.reviewed
+        if known is not None:
+            known = known.filter(pl.col("path").is_in(list(names))).with_columns(path)
+        return EventAnswers(
+            self.truth.with_columns(path),
+            self.found.with_columns(path),
+            {names[path]: seconds for path, seconds in self.seconds.items()},
+            self.classes,
+            None if self.groups is None else {names[p]: self.groups[p] for p in self.paths},
+            known,
+        )
+
     @cached_property
     def _known(self) -> list[list[tuple[float, float]]]:
         """The reviewed stretches of each recording, rising, put together where they touch."""
@@ -192,3 +207,27 @@ class EventAnswers:
             here = marks.item == number
             keep[here] = self.known_at(int(number), middle[here])
         return marks.take(keep)
+
+
+def joined(parts: Sequence[EventAnswers], groups: Mapping[str, str] | None = None) -> EventAnswers:
+    """Answers about different recordings as one.
+
+    Args:
+        parts: of the same classes; no recording is in two of them.
+        groups: recording -> site, individual or night, for all of them.
+    """
+    whole = [
+        pl.DataFrame([(path, 0.0, None) for path in part.paths], STRETCHES, orient="row")
+        if part.reviewed is None
+        else part.reviewed
+        for part in parts
+    ]
+    every = all(part.reviewed is None for part in parts)
+    return EventAnswers(
+        pl.concat([part.truth for part in parts]),
+        pl.concat([part.found for part in parts]),
+        {path: seconds for part in parts for path, seconds in part.seconds.items()},
+        parts[0].classes,
+        groups,
+        None if every else pl.concat(whole),
+    )

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from sonoformer.data.strong import Truth
 from sonoformer.evaluation.events import sections
-from sonoformer.evaluation.events.answers import EventAnswers
+from sonoformer.evaluation.events.answers import EventAnswers, joined
 from sonoformer.evaluation.events.card import EVENT_TITLES, EventScorecard, event_scorecard
+from sonoformer.evaluation.events.frames import FrameScores
 from sonoformer.evaluation.events.judged import Judged
 from sonoformer.evaluation.events.mistakes import mistakes
 from sonoformer.evaluation.events.post import PostConfig
@@ -19,6 +23,7 @@ from sonoformer.files import atomic
 from sonoformer.run import Run
 from sonoformer.tasks.clips import Clips
 from sonoformer.tasks.config import FinetuneConfig
+from sonoformer.tasks.detection.lesson import truth_of
 from sonoformer.tasks.detection.model import Detector
 from sonoformer.tasks.detection.scoring import Scored, recording_names, tracks, true_events
 from sonoformer.tasks.outcome import samples_of
@@ -45,42 +50,101 @@ def judge(
     Returns:
         Figures, and sections for the report; none where no true event is in the recordings.
     """
-    answers = event_answers(model, test, truth, scored, model.post)
+    answers = event_answers(model.classes, test, truth, scored, model.post)
+    frames = tracks(model, test, truth, scored)
+    rows = {name: row for row, name in enumerate(recording_names(test))}
+    card, found = _judge(run, answers, test, rows, config, frames)
+    tuned = sections.thresholds(Judged(answers))
+    if found and tuned is not None:
+        found.insert(1, tuned)
+    return card, found
+
+
+def judge_together(
+    run: Run,
+    clips: Clips,
+    tested: Mapping[str, tuple[NDArray[np.int64], Path]],
+    classes: Sequence[str],
+    config: FinetuneConfig,
+) -> list[Section]:
+    """Score the events that several trainings found, each in the recordings that it was tested on.
+
+    A recording that several heard (with other seeds) counts once for each; the bootstrap draws
+    these together.
+
+    Args:
+        run: the folder; the same is left there as by `judge`.
+        clips: all recordings.
+        tested: the rows that each training was tested on, and the folder of its own `judge`, by
+            the training's name.
+        classes: names.
+        config: the options.
+
+    Returns:
+        Sections for the report; none where no true event is in the recordings.
+    """
+    parts, rows = [], dict[str, int]()
+    groups, folds = dict[str, str](), dict[str, str]()
+    seen = np.concatenate([test for test, _ in tested.values()])
+    again = len(np.unique(seen)) < len(seen)
+    for name, (test, folder) in tested.items():
+        here = clips.take(test)
+        found = pl.read_parquet(folder / "events.parquet")
+        part = _answers(here, truth_of(here, classes, config), found, classes)
+        drawn = part.groups or {path: path for path in part.paths}
+        if again:
+            part = part.renamed({path: f"{path} ({name})" for path in part.paths})
+        rows.update(zip(part.paths, test.tolist(), strict=True))
+        groups.update(zip(part.paths, drawn.values(), strict=True))
+        folds.update(dict.fromkeys(part.paths, name))
+        parts.append(part)
+    return _judge(run, joined(parts, groups), clips, rows, config, folds=folds)[1]
+
+
+def _judge(
+    run: Run,
+    answers: EventAnswers,
+    clips: Clips,
+    rows: Mapping[str, int],
+    config: FinetuneConfig,
+    frames: Sequence[FrameScores] = (),
+    folds: Mapping[str, str] | None = None,
+) -> tuple[EventScorecard | None, list[Section]]:
+    """Write what was found and what was wrong; figures, and sections for the report.
+
+    Args:
+        rows: recording -> its row in `clips`.
+        frames: frame scores, where they are to be judged as well.
+        folds: recording -> the training that it tested.
+    """
     with atomic(run.folder / "events.parquet") as temporary:
         answers.found.write_parquet(temporary)
     if not len(answers.true.item):
         run.log("no true event in the test recordings: events are not scored")
         return None, []
-    frames = tracks(model, test, truth, scored)
-    card = event_scorecard(answers, frames=frames, resamples=config.resamples)
+    card = event_scorecard(answers, frames=frames, folds=folds, resamples=config.resamples)
     run.metrics({"test_events": card.to_dict()})
     run.log(f"test, by events: {_told(card)}")
     wrong = mistakes(answers)
     with atomic(run.folder / "mistakes.csv") as temporary:
         wrong.write_csv(temporary, float_precision=4)
-    rows = {name: row for row, name in enumerate(recording_names(test))}
 
     def cut(name: str, start: float, end: float) -> tuple[NDArray[np.float32], int]:
-        rate = test.source.sample_rate
-        wave = test.source.read(rows[name], round(start * rate), round((end - start) * rate))
+        rate = clips.source.sample_rate
+        wave = clips.source.read(rows[name], round(start * rate), round((end - start) * rate))
         return samples_of(wave), rate
 
-    found = [
-        sections.result(card),
-        sections.thresholds(Judged(answers)),
-        sections.tables(card),
-        sections.errors(answers, wrong, cut),
-    ]
-    return card, [section for section in found if section is not None]
+    errors = sections.errors(answers, wrong, cut)
+    return card, [sections.result(card), sections.tables(card), *([errors] if errors else [])]
 
 
 def event_answers(
-    model: Detector, test: Clips, truth: Truth, scored: Scored, post: PostConfig
+    classes: Sequence[str], test: Clips, truth: Truth, scored: Scored, post: PostConfig
 ) -> EventAnswers:
     """The true events of recordings, and those in frame scores of a detector or a baseline.
 
     Args:
-        model: the detector, for its classes.
+        classes: names.
         test, truth: the recordings and what is in them.
         scored: frame scores.
         post: how they become events.
@@ -92,17 +156,25 @@ def event_answers(
             scores,
             scored.step,
             post,
-            model.classes,
+            classes,
             path=name,
             start=scored.start,
             end=seconds[name],
         )
         for name, scores in zip(names, scored.scores, strict=True)
     )
+    return _answers(test, truth, found, classes)
+
+
+def _answers(
+    test: Clips, truth: Truth, found: pl.DataFrame, classes: Sequence[str]
+) -> EventAnswers:
+    names = recording_names(test)
+    seconds = dict(zip(names, truth.lengths.tolist(), strict=True))
     table, reviewed = true_events(test, truth)
     groups = group_names(test.manifest)
     grouped = None if groups is None else dict(zip(names, groups, strict=True))
-    return EventAnswers(table, found, seconds, model.classes, grouped, reviewed)
+    return EventAnswers(table, found, seconds, classes, grouped, reviewed)
 
 
 def _told(card: EventScorecard) -> str:

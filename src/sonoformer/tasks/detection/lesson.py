@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
@@ -68,12 +69,12 @@ def starting_rows(model: Model, init: Init, config: FinetuneConfig) -> list[str]
     return start_from(cast(FrameHead, model.head), model.classes, load_model(folder))
 
 
-def truth_of(clips: Clips, model: Detector, config: FinetuneConfig) -> Truth:
-    """What is in the recordings, on the model's classes."""
+def truth_of(clips: Clips, classes: Sequence[str], config: FinetuneConfig) -> Truth:
+    """What is in the recordings of these classes."""
     seconds = clips.source.lengths / clips.source.sample_rate
     soft = config.events.targets == "share"
     cover = config.events.cover
-    return Truth(clips.manifest, model.classes, seconds, cover=cover, soft=soft)
+    return Truth(clips.manifest, tuple(classes), seconds, cover=cover, soft=soft)
 
 
 def strong_lesson(
@@ -92,7 +93,7 @@ def strong_lesson(
         UserError: no event in the training recordings, or options that do not fit.
     """
     model.seconds = config.seconds
-    truth = truth_of(train, model, config)
+    truth = truth_of(train, model.classes, config)
     if not truth.events:
         raise UserError(f"{train.manifest.source}: no event in the training recordings")
     cut = _cut(model, truth, config)
@@ -117,7 +118,7 @@ def strong_lesson(
     )
     watched = None
     if validation is not None and len(validation):
-        heard = truth_of(validation, model, config)
+        heard = truth_of(validation, model.classes, config)
         whole = windows(validation.source, heard, cut.samples)
         crops = EventCrops(whole, heard, cut, seed=0, train=False)
         watched = EvaluationLoader(crops, 2 * batch_size) if len(whole) else None

@@ -87,7 +87,7 @@ def detector_outcome(
         )
     answers, card, judged = None, None, list[Section]()
     if len(test):
-        truth, scored = truth_of(test, model, config), heard(test)
+        truth, scored = truth_of(test, model.classes, config), heard(test)
         answers = frame_answers(model, test, truth, scored)
         card = scorecard(answers, resamples=config.resamples)
         found, judged = judge(run, model, test, truth, scored, config)
@@ -127,7 +127,7 @@ def _tune(
     run: Run, model: Detector, validation: Clips, config: FinetuneConfig, scored: Scored
 ) -> None:
     """Choose how scores become events, by the validation recordings."""
-    truth = truth_of(validation, model, config)
+    truth = truth_of(validation, model.classes, config)
     table, reviewed = true_events(validation, truth)
     frames = tracks(model, validation, truth, scored)
     notes: tuple[str, ...] = ()

@@ -84,7 +84,7 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Scene:
 def test_every_baseline_finds_tones_in_noise(here: Scene) -> None:
     found = here.fitted.scores(here.test)
     assert list(found) == list(TITLES)
-    truth = truth_of(here.test, here.model, here.config)
+    truth = truth_of(here.test, here.model.classes, here.config)
     precision = {}
     for name, scored in found.items():
         answers = frame_answers(here.model, here.test, truth, scored)
@@ -140,7 +140,7 @@ def test_cells_hear_what_the_columns_hear(here: Scene) -> None:
 
 def test_bands_are_the_annotations_or_found(here: Scene) -> None:
     hearing = Hearing(here.model.grid)
-    truth = truth_of(here.train, here.model, here.config)
+    truth = truth_of(here.train, here.model.classes, here.config)
     cells = training_cells(hearing, here.train.source, truth, seed=0)
     hertz = hearing.hertz()
     high, low, never = class_bands(hearing, cells, truth)
@@ -153,7 +153,7 @@ def test_bands_are_the_annotations_or_found(here: Scene) -> None:
                       "label": ["low"]}),
         low_hz=[1000.0], high_hz=[1500.0],
     )  # fmt: skip
-    given = truth_of(opened(marks), here.model, here.config)
+    given = truth_of(opened(marks), here.model.classes, here.config)
     band = class_bands(hearing, cells, given)[1]
     assert 900 < hertz[band[0]].mean() < 1200
     assert 1300 < hertz[band[1] - 1].mean() < 1600
@@ -171,7 +171,7 @@ def test_unreviewed_time_is_no_negative(here: Scene) -> None:
     }
     schema = {"labels": pl.List(pl.String)}
     clips = opened(Manifest.of(pl.DataFrame(rows, schema_overrides=schema), "part"))
-    truth = truth_of(clips, here.model, here.config)
+    truth = truth_of(clips, here.model.classes, here.config)
     cells = training_cells(Hearing(here.model.grid), clips.source, truth, seed=0)
     step = here.model.grid.step
     assert abs(len(cells) - 3.0 / step) <= 4
@@ -181,7 +181,7 @@ def test_unreviewed_time_is_no_negative(here: Scene) -> None:
 
 def test_many_cells_are_drawn_and_weighed(here: Scene) -> None:
     hearing = Hearing(here.model.grid)
-    truth = truth_of(here.train, here.model, here.config)
+    truth = truth_of(here.train, here.model.classes, here.config)
     full = training_cells(hearing, here.train.source, truth, seed=0)
     busy = int(full.present.any(1).sum())
     some = training_cells(hearing, here.train.source, truth, seed=0, most=busy + 100)

@@ -122,7 +122,7 @@ def fit_baselines(
         UserError: no event in the training recordings, or nothing that can be read.
     """
     hearing = Hearing(model.grid)
-    truth = truth_of(train, model, config)
+    truth = truth_of(train, model.classes, config)
     cells = training_cells(hearing, train.source, truth, seed=seed, problem=run.problem)
     run.log(f"baselines: {len(cells)} training cells")
     bands = class_bands(hearing, cells, truth)

@@ -68,10 +68,10 @@ def baseline_cards(
     if watched is not None:
         tracked = fitted.scores(watched, device=device, problem=run.problem)
         posts = {name: _tuned(model, watched, one, config) for name, one in tracked.items()}
-    truth = truth_of(test, model, config)
+    truth = truth_of(test, model.classes, config)
     cards = {}
     for name, scored in heard.items():
-        answers = event_answers(model, test, truth, scored, posts[name])
+        answers = event_answers(model.classes, test, truth, scored, posts[name])
         frames = tracks(model, test, truth, scored)
         cards[name] = event_scorecard(answers, frames=frames, resamples=config.resamples)
     return cards
@@ -105,7 +105,7 @@ def comparison(detector: EventScorecard, baselines: Mapping[str, EventScorecard]
 def _tuned(
     model: Detector, validation: Clips, scored: Scored, config: FinetuneConfig
 ) -> PostConfig:
-    truth = truth_of(validation, model, config)
+    truth = truth_of(validation, model.classes, config)
     table, reviewed = true_events(validation, truth)
     frames = tracks(model, validation, truth, scored)
     return tune(frames, table, model.classes, reviewed=reviewed).config
