@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +96,7 @@ def write_summary(
         test: the tested clips, in the order of the answers; None if no error is to be heard.
         folds: fold of each of them, empty for a single split.
         config: the options, for the report.
-        judged: sections that come before everything else.
+        judged: what is said of events, where the answers are about frames.
     """
     write_scores(run, card)
     cards = {name: scorecard(answers, resamples=100) for name, answers in parts.items()}
@@ -118,7 +119,7 @@ def write_summary(
     add_to(
         report,
         *judged,
-        sections.result(card),
+        replace(sections.result(card), title="Frames") if judged else sections.result(card),
         sections.trainings(cards, over),
         sections.classes(card),
         None if test is None else sections.errors({"": seeds[0]}, reader(test)),

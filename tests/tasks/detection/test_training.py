@@ -144,7 +144,9 @@ def test_seeds_count_each_and_recordings_are_drawn_once(
     assert len(found) == sum(map(len, own))
     events = read_json(run.folder / "metrics.json")["test_events"]
     assert events["recordings"] == 4
-    assert "Events" in (run.folder / "report.html").read_text()
+    report = (run.folder / "report.html").read_text()
+    assert "Classes and recordings" in report
+    assert "Frames" in report
 
 
 def test_a_chain_keeps_encoder_and_what_is_known_of_classes(
