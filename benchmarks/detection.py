@@ -66,11 +66,20 @@ class Size:
     minutes: float
     repetitions: int
     lengths: tuple[float, float]
-    learning: Learning
+    elephants: Learning
+    real: Learning
 
 
-FULL = Size(20.0, 5, (10.0, 120.0), Learning(36, 5.0, "tiny", "ssast-tiny-patch", 10))
-QUICK = Size(0.5, 2, (0.5, 2.0), Learning(5, 0.25, "micro", None, 1))
+FULL = Size(
+    20.0,
+    5,
+    (10.0, 120.0),
+    Learning(36, 5.0, "tiny", "ssast-tiny-patch", 10),
+    Learning(24, 5.0, "tiny", "ssast-tiny-patch", 10),
+)
+QUICK = Size(
+    0.5, 2, (0.5, 2.0), Learning(5, 0.25, "micro", None, 1), Learning(5, 0.25, "micro", None, 1)
+)
 
 
 def tiny() -> Detector:
@@ -235,18 +244,18 @@ def main() -> None:
         "targets": TARGETS,
     }
     with tempfile.TemporaryDirectory() as scratch:
-        here, learning = Path(scratch), size.learning
+        here, (calls, clips) = Path(scratch), (size.elephants, size.real)
         if options.init:
-            learning = replace(learning, init=options.init)
+            calls, clips = (replace(one, init=options.init) for one in (calls, clips))
         if options.only in (None, "speed"):
             result["speed"] = speed(size, here)
             result["memory"] = memory(size, here)
         if options.only in (None, "elephants"):
-            scene = elephants(learning, here / "savanna")
-            result["elephants"] = quality(learning, scene, here / "elephants")
+            scene = elephants(calls, here / "savanna")
+            result["elephants"] = quality(calls, scene, here / "elephants")
         if options.only == "real" or (options.only is None and options.data):
-            scene = real_clips(learning, here / "places", options.data)
-            result["real"] = quality(learning, scene, here / "real")
+            scene = real_clips(clips, here / "places", options.data)
+            result["real"] = quality(clips, scene, here / "real")
     missed = show(result, options.quick)
     if options.json:
         options.json.write_text(json.dumps(result, indent=2, default=str))
