@@ -161,7 +161,7 @@ class Grid:
         if cell.method == "head":
             adaptation = AdaptationConfig(weights="head")
         elif method != "train":
-            adaptation = AdaptationConfig(head_multiplier=adaptation.head_multiplier)
+            adaptation = AdaptationConfig()
         return replace(
             found,
             method=method,

@@ -18,10 +18,11 @@ from sonoformer.data.manifest import Manifest
 from sonoformer.encoders import AstEncoder, load_encoder, save_encoder
 from sonoformer.errors import UserError
 from sonoformer.run import Run
+from sonoformer.tasks.classification import ClassifierConfig
 from sonoformer.tasks.config import FinetuneConfig
 from sonoformer.tasks.finetune import finetune
 from sonoformer.tasks.model import load_model
-from sonoformer.training.config import OptimiserConfig
+from sonoformer.training.config import OptimiserConfig, TrainConfig
 
 Make = Callable[..., FinetuneConfig]
 MakeSet = Callable[..., Manifest]
@@ -99,6 +100,25 @@ def test_each_method_has_a_rate_of_its_own(options: dict, rate: float) -> None:
     assert config.with_rate().train.optimiser.peak == rate
     chosen = replace(config.train, optimiser=OptimiserConfig(lr=0.02))
     assert replace(config, train=chosen).with_rate().train.optimiser.peak == 0.02
+
+
+@pytest.mark.parametrize(
+    ("head", "options", "rate"),
+    [
+        ("norm_linear", {}, 3e-4),
+        ("norm_linear", {"method": "lora"}, 5e-3),
+        ("probe", {}, 3e-5),
+        ("probe", {"method": "lora"}, 3e-5),
+        ("probe", {"train": TrainConfig(optimiser=OptimiserConfig(lr=1e-5))}, 1e-5),
+        ("probe", {"adaptation": AdaptationConfig(head_multiplier=2.0)}, 6e-4),
+    ],
+)
+def test_a_head_that_knows_already_learns_slowly(head: str, options: dict, rate: float) -> None:
+    config = FinetuneConfig(classifier=ClassifierConfig(head=head), **options).with_rate()  # type: ignore[arg-type]
+    multiplier = config.adaptation.head_multiplier
+    assert multiplier is not None
+    assert multiplier * config.train.optimiser.peak == pytest.approx(rate)
+    assert config.with_rate() == config
 
 
 def test_a_merged_one_is_saved_whole(base: Path, train: Train, tmp_path: Path) -> None:

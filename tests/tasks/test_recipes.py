@@ -65,7 +65,7 @@ def test_recipe_says_its_command_and_cost_on_top(name: str) -> None:
 def test_a_recipes_rate_is_a_choice() -> None:
     mapping, source = recipes.load("small")
     config = build(FinetuneConfig, over(mapping, {"method": "lora", "adaptation": {}}), source)
-    assert config.with_rate() == config
+    assert config.with_rate().train == config.train
     assert config.train.optimiser.peak == 5e-4
 
 

@@ -27,8 +27,9 @@ class AdaptationConfig:
     layer_decay: float = 1.0
     """Factor on the learning rate for each level further from the head; 1 treats all alike. 0.65 to
     0.9 keeps early layers near their pretrained values (Clark et al. 2020, section 3.1)."""
-    head_multiplier: float = 1.0
-    """Factor on the learning rate of the head, which starts from nothing."""
+    head_multiplier: float | None = None
+    """Factor on the learning rate of the head; 1 by default, and less for a head that starts as a
+    probe, which knows already and learns at 3e-5 at most."""
     freeze_epochs: float = 0.0
     """Epochs in which the head trains alone, before the encoder joins."""
     decay_norms: bool = True
@@ -37,7 +38,7 @@ class AdaptationConfig:
     def __post_init__(self) -> None:
         if not 0 < self.layer_decay <= 1:
             raise UserError(f"layer_decay: must be above 0 and at most 1; got {self.layer_decay}.")
-        if self.head_multiplier <= 0:
+        if self.head_multiplier is not None and self.head_multiplier <= 0:
             raise UserError(f"head_multiplier: must be above 0; got {self.head_multiplier}.")
         if self.blocks < 1:
             raise UserError(f"blocks: must be at least 1; got {self.blocks}.")
@@ -94,12 +95,14 @@ def parameter_groups(
     """Groups for an optimiser: `params`, `lr`, `name`, and `weight_decay` where it is switched off.
 
     Level l of an encoder of depth d trains at lr x layer_decay^(d + 2 - l), the head at
-    lr x head_multiplier. Frozen weights are left out; those that `freeze_epochs` holds back for now
-    are in, because an optimiser cannot be extended without losing its state.
+    lr x head_multiplier (1 if that is left open). Frozen weights are left out; those that
+    `freeze_epochs` holds back for now are in, because an optimiser cannot be extended without
+    losing its state.
     """
     freeze(encoder, config)
     level = levels(encoder)
     top = max(level.values()) + 1
+    above = 1.0 if config.head_multiplier is None else config.head_multiplier
     groups: dict[tuple[int, bool], dict[str, Any]] = {}
     parameters = [
         *((level[name], name, p) for name, p in encoder.named_parameters() if p.requires_grad),
@@ -108,7 +111,7 @@ def parameter_groups(
     for where, name, parameter in parameters:
         decays = config.decay_norms or not _bias_like(name, parameter)
         if (where, decays) not in groups:
-            factor = config.head_multiplier if where == top else config.layer_decay ** (top - where)
+            factor = above if where == top else config.layer_decay ** (top - where)
             title = "head" if where == top else f"level {where}"
             group = {"params": [], "lr": lr * factor, "name": title}
             groups[where, decays] = group if decays else {**group, "weight_decay": 0.0}

@@ -64,7 +64,7 @@ class SuiteConfig:
     """finetune: most steps of a training, 16 clips each, where the passes would take more."""
     finetune_heads: Annotated[tuple[FinetuneHead, ...], Parameter(**_MANY)] = ("norm_linear",)
     """finetune: heads, each a column of its own. norm_linear starts from random weights; probe as
-    a linear probe of the frozen encoder, and learns at a tenth of the rate."""
+    a linear probe of the frozen encoder, and learns at 3e-5 at most."""
     finetune_rates: Annotated[tuple[float, ...], Parameter(**_MANY)] = (5e-4,)
     """finetune: learning rates, each a column of its own. Pretrained weights have lower rates for
     earlier blocks, random ones the same for all."""

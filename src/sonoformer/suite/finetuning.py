@@ -23,10 +23,6 @@ from sonoformer.suite.turns import Turn
 from sonoformer.tasks.config import FinetuneConfig
 from sonoformer.tasks.finetune import finetune
 
-# The head that starts as a probe has a weight for each feature of each frequency row: many small
-# steps in one direction add up.
-_PROBE_RATE = 0.1
-
 
 def recipe(
     config: SuiteConfig, metric: str, rate: float, head: FinetuneHead, *, pretrained: bool
@@ -34,8 +30,6 @@ def recipe(
     """The options of each fine-tuning at a learning rate, for a task judged by `metric`."""
     train = {"epochs": config.finetune_epochs, "workers": 0, "optimiser": {"lr": rate}}
     adaptation: dict[str, float] = {}
-    if head == "probe":
-        adaptation["head_multiplier"] = _PROBE_RATE
     if not pretrained:
         adaptation["layer_decay"] = 1.0  # random weights have nothing to keep in earlier blocks
     mapping, source = recipes.load("small", None)

@@ -106,8 +106,6 @@ def candidates(config: FinetuneConfig, init: Init) -> dict[str, tuple[str, Finet
         return replace(config, **plain, train=train, **changes).with_rate()
 
     near = AdaptationConfig(layer_decay=0.75)
-    # The head is good already; the encoder is to move.
-    begun_near = replace(near, head_multiplier=0.1)
     full = {
         "full, rate 0.0003": ("all weights, early layers less", made(lr=3e-4, adaptation=near)),
         "full, rate 0.001": (
@@ -126,7 +124,7 @@ def candidates(config: FinetuneConfig, init: Init) -> dict[str, tuple[str, Finet
         "conformer": ("few weights that hear order", made(method="conformer", adaptation=free)),
         "full from a probe": (
             "keeps what the encoder knows (Kumar et al. 2022)",
-            made(lr=3e-4, adaptation=begun_near, classifier=begun),
+            made(lr=3e-4, adaptation=near, classifier=begun),
         ),
         **full,
     }

@@ -21,6 +21,7 @@ from sonoformer.training.config import OptimiserConfig, ScheduleConfig, TrainCon
 _FLAT = Parameter(name="*")
 _ADAMW = OptimiserConfig(name="adamw", lr=None, weight_decay=0.05)
 _COSINE = ScheduleConfig(name="cosine", warmup_steps=20)
+_PROBE_RATE = 3e-5
 
 
 @dataclass(frozen=True)
@@ -156,12 +157,18 @@ class FinetuneConfig:
             raise UserError("head: a probe is linear; the weighted head needs method train.")
 
     def with_rate(self) -> FinetuneConfig:
-        """Itself, with a learning rate that suits what trains where none was chosen."""
-        if self.train.optimiser.lr is not None:
-            return self
-        if self.method in METHODS:
+        """Itself, with learning rates that suit what trains where none were chosen."""
+        rate = self.train.optimiser.lr
+        if rate is None and self.method in METHODS:
             rate = METHODS[self.method].rate
-        else:
+        elif rate is None:
             rate = 1e-3 if self.adaptation.weights == "head" else 3e-4
-        optimiser = replace(self.train.optimiser, lr=rate)
-        return replace(self, train=replace(self.train, optimiser=optimiser))
+        above = self.adaptation.head_multiplier
+        if above is None:
+            # Its weights are many and agree: at the rate of others it would forget in a few steps.
+            above = min(1.0, _PROBE_RATE / rate) if self.classifier.head == "probe" else 1.0
+        return replace(
+            self,
+            train=replace(self.train, optimiser=replace(self.train.optimiser, lr=rate)),
+            adaptation=replace(self.adaptation, head_multiplier=above),
+        )
