@@ -36,7 +36,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from adaptation_grid import RATE, ROWS, Grid, cells, fill, name_of, quick_grid, read, show
+from adaptation_grid import RATE, ROWS, Grid, cells, fill, name_of, plot, quick_grid, read, show
 from sonoformer.adaptation.petl import install
 from sonoformer.data.batch import Batch
 from sonoformer.encoders import AstEncoder, ast_config
@@ -126,6 +126,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="small models, one cell")
     parser.add_argument("--check", action="store_true", help="exit 1 if a target is missed")
     parser.add_argument("--json", type=Path, help="file for the figures")
+    parser.add_argument("--plot", type=Path, help="picture of the task's rows")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--size", help="of the encoder whose cost is measured")
     parser.add_argument("--batch", type=int, help="clips in a step")
@@ -168,6 +169,8 @@ def main() -> int:
         result["rows"] = [asdict(row) for row in read(options.rows)]
         show([row for row in read(options.rows) if row.task == options.task])
         failed += [f"no row yet: {name_of(cell)}" for cell in missing]
+    if options.plot:
+        plot([row for row in read(options.rows) if row.task == options.task], options.plot)
     if options.json:
         options.json.write_text(json.dumps(result, indent=2, default=str), encoding="utf-8")
     for line in failed:

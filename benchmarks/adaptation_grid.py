@@ -7,6 +7,7 @@ import copy
 import csv
 import os
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -244,16 +245,59 @@ def name_of(cell: Cell) -> str:
 
 def show(rows: list[Row]) -> None:
     """Means over seeds, the highest first."""
+    seeds = Counter(replace(cell_of(row), seed=0) for row in rows)
+    for row in sorted(_means(rows), key=lambda row: -row.value):
+        cell = replace(cell_of(row), seed=0)
+        print(
+            f"{name_of(cell).removesuffix(', seed 0'):50}{row.weights:>10,}"
+            f"{row.value:8.3f}  [{row.low:.3f}, {row.high:.3f}]  seeds {seeds[cell]}"
+        )
+
+
+def plot(rows: list[Row], path: Path) -> None:
+    """Score against trained weights, and against clips a class; means over seeds, and the mean of
+    their intervals."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 5), layout="constrained")
+    against: Any
+    against, curves = figure.subplots(1, 2, sharey=True)
+    plain_rows = [row for row in rows if not row.option and not row.rate]
+    for row in _means([row for row in plain_rows if row.shots == 16]):
+        across = max(row.weights, 100)  # what trains no weight of the encoder stands at the left
+        against.vlines(across, row.low, row.high, color="0.85", zorder=1)
+        against.plot(across, row.value, "o", color="C0", zorder=2)
+        against.annotate(
+            row.method, (across, row.value), (4, 3), textcoords="offset points", fontsize=8
+        )
+    against.set(xscale="log", xlabel="weights of the encoder that train (left: none)")
+    against.set(ylabel=rows[0].metric.replace("_", " "), title="16 clips of each class")
+    for number, name in enumerate(CURVED):
+        found = sorted(_means([r for r in plain_rows if r.method == name]), key=lambda r: r.shots)
+        shots = [row.shots for row in found]
+        curves.plot(shots, [r.value for r in found], "o-", color=f"C{number}", label=name)
+        bounds = ([r.low for r in found], [r.high for r in found])
+        curves.fill_between(shots, *bounds, color=f"C{number}", alpha=0.1)
+    curves.set(xscale="log", xticks=[1, 2, 4, 8, 16], xticklabels=[1, 2, 4, 8, 16])
+    curves.set(xlabel="clips of each class")
+    curves.legend(fontsize=8)
+    figure.savefig(path, dpi=110)
+
+
+def _means(rows: list[Row]) -> list[Row]:
+    """A row for each cell, the figures being means over its seeds."""
     groups: dict[Cell, list[Row]] = {}
     for row in rows:
         groups.setdefault(replace(cell_of(row), seed=0), []).append(row)
-    ordered = sorted(groups.items(), key=lambda one: -float(np.mean([r.value for r in one[1]])))
-    for cell, found in ordered:
-        mean = float(np.mean([row.value for row in found]))
-        print(
-            f"{name_of(cell).removesuffix(', seed 0'):50}{found[0].weights:>10,}"
-            f"{mean:8.3f}  [{found[0].low:.3f}, {found[0].high:.3f}]  seeds {len(found)}"
+    return [
+        replace(
+            found[0],
+            value=float(np.mean([row.value for row in found])),
+            low=float(np.mean([row.low for row in found])),
+            high=float(np.mean([row.high for row in found])),
         )
+        for found in groups.values()
+    ]
 
 
 def quick_grid(folder: Path) -> None:
