@@ -27,8 +27,15 @@ from sonoformer.tasks.finetune import finetune
 from sonoformer.tasks.model import load_model
 
 MakeSet, Make, Start = Callable[..., Manifest], Callable[..., FinetuneConfig], Callable[..., Run]
-NAMES = ["probe", "lora, rate 0.001", "lora, rate 0.005", "conformer", "full from a probe",
-         "full, rate 0.0003", "full, rate 0.001"]  # fmt: skip
+NAMES = [
+    "probe",
+    "lora from a probe, rate 0.001",
+    "lora from a probe, rate 0.005",
+    "conformer from a probe",
+    "full from a probe",
+    "full, rate 0.0003",
+    "full, rate 0.001",
+]
 
 
 def table(clips: int = 60) -> Manifest:
@@ -79,9 +86,14 @@ def look(run: Run, pupils: Pupils, cost: Callable[[str], float] = lambda name: 1
     config = FinetuneConfig(**{"budget": 30.0, **options})
     with run:
         return search(
-            table(), "base", config, run, seed=0, train=pupils,
+            table(),
+            "base",
+            config,
+            run,
+            seed=0,
+            train=pupils,
             cost=lambda manifest, init, tried: cost(name_of(tried)),
-        )  # fmt: skip
+        )
 
 
 def trials(run: Run) -> dict[str, dict[str, Any]]:
@@ -89,19 +101,29 @@ def trials(run: Run) -> dict[str, dict[str, Any]]:
 
 
 def test_the_better_half_trains_on_and_the_best_is_taken(start: Start) -> None:
-    pupils = Pupils({"lora, rate 0.005": 0.9, "conformer": 0.8, "full, rate 0.001": 0.7,
-                     "probe": 0.65})  # fmt: skip
+    pupils = Pupils(
+        {
+            "lora from a probe, rate 0.005": 0.9,
+            "conformer from a probe": 0.8,
+            "full, rate 0.001": 0.7,
+            "probe": 0.65,
+        }
+    )
     run = start(FinetuneConfig(budget=30.0))
     manifest, config = look(run, pupils)
     assert [name for name, epochs in pupils.done if epochs == 2.5] == [*NAMES[1:]]
     assert [name for name, epochs in pupils.done if epochs == 10] == [
-        "probe", "lora, rate 0.005", "conformer", "full, rate 0.001"]  # fmt: skip
+        "probe",
+        "lora from a probe, rate 0.005",
+        "conformer from a probe",
+        "full, rate 0.001",
+    ]
     assert pupils.done[0] == ("probe", 10)
     assert (config.method, config.train.optimiser.lr, config.budget) == ("lora", 5e-3, None)
     parts = manifest.table["split"].value_counts()
     assert dict(parts.iter_rows()) == {"train": 48, "test": 12}
     written = read_json(run.folder / "budget.json")
-    assert written["chosen"] == "lora, rate 0.005"
+    assert written["chosen"] == "lora from a probe, rate 0.005"
     assert "best accuracy on" in written["reason"]
     assert "0.900" in run.lines[-1]  # type: ignore[attr-defined]
 
@@ -126,31 +148,31 @@ def test_what_cannot_be_finished_is_not_begun(start: Start) -> None:
 
 def test_a_candidate_that_fails_is_noted(start: Start) -> None:
     def refuse(name: str) -> None:
-        if name == "conformer":
+        if name == "conformer from a probe":
             raise UserError("does not fit")
 
-    pupils = Pupils({"lora, rate 0.001": 0.9}, refuse)
+    pupils = Pupils({"lora from a probe, rate 0.001": 0.9}, refuse)
     run = start(FinetuneConfig(budget=30.0))
     _, config = look(run, pupils)
-    assert trials(run)["conformer"]["note"] == "does not fit"
+    assert trials(run)["conformer from a probe"]["note"] == "does not fit"
     assert config.method == "lora"
 
 
 def test_stopping_loses_no_trial(start: Start, tmp_path: Path) -> None:
     def stop(name: str) -> None:
-        if name == "conformer":
+        if name == "conformer from a probe":
             raise KeyboardInterrupt
 
     settings = FinetuneConfig(budget=30.0)
-    first = Pupils({"lora, rate 0.001": 0.9}, stop)
+    first = Pupils({"lora from a probe, rate 0.001": 0.9}, stop)
     run = start(settings)
     with pytest.raises(KeyboardInterrupt):
         look(run, first)
-    assert trials(run)["lora, rate 0.001"]["value"] == pytest.approx(0.9)
-    again = Pupils({"lora, rate 0.001": 0.9})
+    assert trials(run)["lora from a probe, rate 0.001"]["value"] == pytest.approx(0.9)
+    again = Pupils({"lora from a probe, rate 0.001": 0.9})
     resumed = start(settings, resume=True)
     _, config = look(resumed, again)
-    assert again.done[0] == ("conformer", 2.5)
+    assert again.done[0] == ("conformer from a probe", 2.5)
     assert not set(first.done) & set(again.done)
     assert config.train.optimiser.lr == 1e-3
     # And when all is known nothing is tried again.
@@ -197,9 +219,12 @@ def test_random_weights_are_trained_in_full() -> None:
 
 
 def test_a_model_comes_of_it(
-    make_set: MakeSet, encoder: AstEncoder, config: Make, start: Start,
+    make_set: MakeSet,
+    encoder: AstEncoder,
+    config: Make,
+    start: Start,
     monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+) -> None:
     every = candidates
     monkeypatch.setattr(
         module,

@@ -119,9 +119,18 @@ def candidates(config: FinetuneConfig, init: Init) -> dict[str, tuple[str, Finet
     begun = replace(config.classifier, head="probe")
     return {
         "probe": ("nothing can overfit but a linear layer", made(method="probe", adaptation=free)),
-        "lora, rate 0.001": ("few weights, slowly", made(method="lora", lr=1e-3, adaptation=free)),
-        "lora, rate 0.005": ("few weights", made(method="lora", lr=5e-3, adaptation=free)),
-        "conformer": ("few weights that hear order", made(method="conformer", adaptation=free)),
+        "lora from a probe, rate 0.001": (
+            "few weights, slowly",
+            made(method="lora", lr=1e-3, adaptation=free, classifier=begun),
+        ),
+        "lora from a probe, rate 0.005": (
+            "few weights",
+            made(method="lora", lr=5e-3, adaptation=free, classifier=begun),
+        ),
+        "conformer from a probe": (
+            "few weights that hear order",
+            made(method="conformer", adaptation=free, classifier=begun),
+        ),
         "full from a probe": (
             "keeps what the encoder knows (Kumar et al. 2022)",
             made(lr=3e-4, adaptation=near, classifier=begun),
