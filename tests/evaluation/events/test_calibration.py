@@ -15,6 +15,7 @@ from sonoformer.errors import UserError
 from sonoformer.evaluation.events.calibration import (
     Calibration,
     ClassCalibration,
+    Method,
     calibrate,
     calibration_error,
     reliability,
@@ -35,7 +36,7 @@ def overconfident(seed: int, frames: int = 4000) -> FrameScores:
     return FrameScores(f"{seed}.wav", both, 0.1, truth=np.stack([truth, np.zeros(frames, bool)], 1))
 
 
-@pytest.mark.parametrize("method", ["temperature", "isotonic"])
+@pytest.mark.parametrize("method", ["temperature", "platt", "isotonic"])
 def test_calibrated_scores_come_true_on_other_recordings(method) -> None:  # type: ignore[no-untyped-def]
     seen, unseen = [overconfident(n) for n in range(3)], overconfident(9)
     calibration, notes = calibrate(seen, NAMES, method)
@@ -53,12 +54,47 @@ def test_the_temperature_is_the_one_the_scores_were_made_with() -> None:
     assert fitted.classes["roar"].temperature == pytest.approx(3, rel=0.1)
 
 
+def weighted(seed: int, weight: float = 20.0) -> FrameScores:
+    """Scores of a model whose loss counted a rare class `weight` times: its odds are as many times
+    too high."""
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(-3.5, 1.5, 4000)
+    truth = rng.random(4000) < 1 / (1 + np.exp(-logits))
+    scores = 1 / (1 + np.exp(-logits - np.log(weight)))
+    return FrameScores(f"{seed}.wav", scores.astype(np.float32)[:, None], 0.1, truth=truth[:, None])
+
+
+def test_platt_undoes_the_weight_of_a_rare_class_and_a_temperature_cannot() -> None:
+    seen, unseen = [weighted(n) for n in range(4)], weighted(9)
+    assert unseen.truth is not None
+    errors = {}
+    for method in ("platt", "temperature"):
+        calibration = calibrate(seen, ("call",), method).calibration  # type: ignore[arg-type]
+        after = calibration.apply(unseen.scores, ("call",))[:, 0]
+        errors[method] = calibration_error(after, unseen.truth[:, 0])
+        assert (np.diff(after[np.argsort(unseen.scores[:, 0])]) >= 0).all()
+    fitted = calibrate(seen, ("call",), "platt").calibration.classes["call"]
+    assert fitted.temperature == pytest.approx(1, abs=0.1)
+    assert fitted.bias == pytest.approx(-np.log(20), abs=0.2)
+    assert errors["platt"] < 0.01 < 0.1 < errors["temperature"]
+
+
+def test_platt_never_turns_the_order_round() -> None:
+    one = overconfident(0)
+    assert one.truth is not None
+    opposed = FrameScores("a", 1 - one.scores, 0.1, truth=one.truth)
+    after = calibrate([opposed], NAMES, "platt").calibration.apply(opposed.scores, NAMES)[:, 0]
+    assert after.mean() == pytest.approx(one.truth[:, 0].mean(), abs=0.01)
+    assert (np.diff(after[np.argsort(opposed.scores[:, 0])]) >= 0).all()
+
+
+@pytest.mark.parametrize("method", ["temperature", "platt", "isotonic"])
 @pytest.mark.parametrize("scores", [[0.1, 0.9], [0.9, 0.1], [0.5, 0.5], [0.0, 1.0]])
-def test_extreme_scores_have_a_temperature(scores: list[float]) -> None:
+def test_extreme_scores_stay_scores(scores: list[float], method: Method) -> None:
     one = FrameScores(
         "a", np.array(scores, np.float32)[:, None], 0.1, truth=np.array([[False], [True]])
     )
-    found = calibrate([one], ("x",)).calibration.apply(one.scores, ("x",))
+    found = calibrate([one], ("x",), method).calibration.apply(one.scores, ("x",))
     assert np.isfinite(found).all()
     assert ((found >= 0) & (found <= 1)).all()
 

@@ -1,14 +1,15 @@
 """Scores that mean what they say: of frames scored 0.8, eight in ten hold the class.
 
-Two ways, class by class, fitted on validation frames. *Temperature* divides the logit by one number
-(Guo et al. 2017, arXiv 1706.04599, section 4.2), which keeps the order of the scores. *Isotonic*
-takes the rising staircase that fits best (pool adjacent violators; Zadrozny and Elkan 2002), which
-can mend any bias and needs more data.
+Three ways, class by class, fitted on validation frames. *Temperature* divides the logit by one
+number (Guo et al. 2017, arXiv 1706.04599, section 4.2). *Platt* moves it as well (Platt 1999),
+which a model needs that was trained to give rare classes more weight than they have. Both keep the
+order of the scores. *Isotonic* takes the rising staircase that fits best (pool adjacent violators;
+Zadrozny and Elkan 2002), which can mend any bias and needs more data.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -21,7 +22,7 @@ from sonoformer.evaluation.events.frames import FrameScores, known_frames
 from sonoformer.files import read_json, write_json
 from sonoformer.settings import build, plain
 
-Method = Literal["temperature", "isotonic"]
+Method = Literal["temperature", "platt", "isotonic"]
 _Floats = NDArray[np.float64]
 
 _EDGE = 1e-6  # logits of scores nearer to 0 or 1 are those of this
@@ -34,6 +35,8 @@ class ClassCalibration:
 
     temperature: float = 1.0
     """what logits are divided by; not used with steps"""
+    bias: float = 0.0
+    """what is added to them then"""
     scores: tuple[float, ...] = ()
     """rising scores between which the staircase is interpolated"""
     shares: tuple[float, ...] = ()
@@ -42,6 +45,8 @@ class ClassCalibration:
     def __post_init__(self) -> None:
         if not 0 < self.temperature < np.inf:
             raise UserError(f"temperature: must be above 0; got {self.temperature}.")
+        if not abs(self.bias) < np.inf:
+            raise UserError(f"bias: must be finite; got {self.bias}.")
         if len(self.scores) != len(self.shares):
             raise UserError("scores, shares: must be equally many.")
         for name in ("scores", "shares"):
@@ -53,9 +58,9 @@ class ClassCalibration:
         """Calibrated scores in [0, 1], of any shape."""
         if self.scores:
             return np.interp(scores, self.scores, self.shares).astype(np.float32)
-        if self.temperature == 1:
+        if self.temperature == 1 and self.bias == 0:
             return scores
-        return _sigmoid(_logit(scores) / self.temperature).astype(np.float32)
+        return _sigmoid(_logit(scores) / self.temperature + self.bias).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -109,8 +114,7 @@ def calibrate(
     for label, name in enumerate(classes):
         scores, truth, _ = known_frames(frames, label)
         if truth.any() and not truth.all():
-            fit = _temperature if method == "temperature" else _isotonic
-            fitted[name] = fit(scores.astype(np.float64), truth)
+            fitted[name] = _FITS[method](scores.astype(np.float64), truth)
         else:
             which = "every" if truth.any() else "no"
             notes.append(f"{name}: {which} known frame holds it; its scores are not calibrated.")
@@ -173,6 +177,37 @@ def _temperature(scores: _Floats, truth: NDArray[np.bool_]) -> ClassCalibration:
     return ClassCalibration(temperature=1 / slope)
 
 
+def _platt(scores: _Floats, truth: NDArray[np.bool_]) -> ClassCalibration:
+    """Slope and offset of least log loss, by Newton's method with halved steps (Lin et al. 2007).
+
+    Truth is softened by one frame on each side, as Platt does, so that scores which part the frames
+    without an error do not make it infinite.
+    """
+    there = int(truth.sum())
+    soft = np.where(truth, (there + 1) / (there + 2), 1 / (len(truth) - there + 2))
+    inputs = np.stack([_logit(scores), np.ones(len(scores))])
+
+    def loss(weights: _Floats) -> float:
+        z = weights @ inputs
+        return float((np.logaddexp(0, z) - soft * z).mean())
+
+    weights = np.array([1.0, 0.0])
+    for _ in range(100):
+        p = _sigmoid(weights @ inputs)
+        gradient = inputs @ (p - soft) / len(soft)
+        curvature = (inputs * (p * (1 - p))) @ inputs.T / len(soft) + 1e-12 * np.eye(2)
+        step, size = np.linalg.solve(curvature, gradient), 1.0
+        before = loss(weights)
+        while size > 1e-10 and loss(weights - size * step) > before:
+            size /= 2
+        weights = weights - size * step
+        if np.abs(size * step).max() < 1e-10:
+            break
+    if weights[0] < 1e-3:  # the order would be turned round: say how often the class is there
+        return ClassCalibration(temperature=1e3, bias=float(_logit(soft.mean(keepdims=True))[0]))
+    return ClassCalibration(temperature=1 / float(weights[0]), bias=float(weights[1]))
+
+
 def _isotonic(scores: _Floats, truth: NDArray[np.bool_]) -> ClassCalibration:
     order = np.argsort(scores, kind="stable")
     scores, truth = scores[order], truth[order]
@@ -226,3 +261,10 @@ def _logit(scores: NDArray[np.float32] | _Floats) -> _Floats:
 
 def _sigmoid(x: _Floats) -> _Floats:
     return np.asarray(0.5 * (1 + np.tanh(x / 2)))
+
+
+_FITS: dict[Method, Callable[[_Floats, NDArray[np.bool_]], ClassCalibration]] = {
+    "temperature": _temperature,
+    "platt": _platt,
+    "isotonic": _isotonic,
+}

@@ -36,7 +36,7 @@ class Grid:
 
     median: tuple[float, ...] = (0.0, 0.5, 1.0)
     """lengths of the median filter; those of the same number of frames count once"""
-    high: tuple[float, ...] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+    high: tuple[float, ...] = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
     """thresholds at which events begin"""
     low: tuple[float, ...] = (0.5, 0.75, 1.0)
     """thresholds at which they end, as shares of the former"""

@@ -36,9 +36,10 @@ class EventsConfig:
     positive_weight: float | None = None
     """Weight of a present class in the loss. Absent: known time without the class over time with
     it in the training recordings, at least 1 and at most 20, for each class."""
-    calibration: Literal["temperature", "isotonic", "none"] = "temperature"
-    """What makes scores probabilities, fitted on the validation recordings class by class.
-    temperature keeps their order; isotonic mends any bias and needs more recordings."""
+    calibration: Literal["platt", "temperature", "isotonic", "none"] = "platt"
+    """What makes scores probabilities, fitted on the validation recordings class by class: platt
+    scales and moves logits, as weighted classes need; temperature scales them; isotonic mends any
+    bias and needs more recordings. The first two keep the order of the scores."""
     overlap: float = 0.5
     """Share of a window that the next one repeats, in validation and test."""
     baselines: bool = False
