@@ -85,16 +85,18 @@ def test_heads_keep_the_authors_names_and_epsilon() -> None:
     assert PredictionHead(8, 256)(torch.randn(2, 5, 8)).shape == (2, 5, 256)
 
 
-@pytest.mark.parametrize("learns", ["nothing", "bias", "all"])
+@pytest.mark.parametrize("learns", ["nothing", "a module beside it", "bias", "all"])
 def test_a_frozen_mlp_gives_the_same_gradients_without_keeping_its_hidden_layer(
     learns: str,
 ) -> None:
     torch.manual_seed(0)
     layer, x = Mlp(8, 48), torch.randn(2, 5, 8, requires_grad=True)
-    weights = {"nothing": [], "bias": [layer.fc1.bias], "all": list(layer.parameters())}[learns]
+    weights = {"bias": [layer.fc1.bias], "all": list(layer.parameters())}.get(learns, [])
     layer.requires_grad_(False)
     for weight in weights:
         weight.requires_grad_()
+    if learns == "a module beside it":
+        layer.adapter = torch.nn.Linear(8, 8)
     kept: list[int] = []
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
@@ -103,7 +105,7 @@ def test_a_frozen_mlp_gives_the_same_gradients_without_keeping_its_hidden_layer(
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         out = layer(x)
-    assert (48 in kept) is (learns != "nothing")
+    assert (48 in kept) is bool(weights)
     hidden = torch.nn.functional.gelu(x @ layer.fc1.weight.T + layer.fc1.bias)
     plain = hidden @ layer.fc2.weight.T + layer.fc2.bias
     ours, theirs = (torch.autograd.grad(y.square().sum(), [x, *weights]) for y in (out, plain))

@@ -84,7 +84,9 @@ class Mlp(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """`(..., dim)` -> the same."""
         passes = torch.is_grad_enabled() and x.requires_grad
-        if passes and not any(weight.requires_grad for weight in self.parameters()):
+        # What an adapter beside the MLP learns is no part of it.
+        own = (*self.fc1.parameters(), *self.fc2.parameters())
+        if passes and not any(weight.requires_grad for weight in own):
             return checkpoint(self._whole, x, use_reentrant=False, preserve_rng_state=False)
         return self._whole(x)
 
