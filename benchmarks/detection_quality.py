@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from sonoformer.adaptation.parameters import AdaptationConfig
 from sonoformer.data.manifest import Manifest
 from sonoformer.data.soundscapes import SoundscapeConfig, make_soundscapes
 from sonoformer.evaluation.events.answers import EventAnswers
@@ -116,7 +117,7 @@ def quality(learning: Learning, scene: Scene, folder: Path) -> dict[str, Any]:
         epochs=learning.epochs,
         batch_size=8,
         workers=0,
-        optimiser=OptimiserConfig(name="adamw", lr=4e-4, weight_decay=0.05),
+        optimiser=OptimiserConfig(name="adamw", lr=1e-3, weight_decay=0.05),
         schedule=replace(FinetuneConfig().train.schedule, warmup_steps=50),
     )
     options = FinetuneConfig(
@@ -126,6 +127,7 @@ def quality(learning: Learning, scene: Scene, folder: Path) -> dict[str, Any]:
         test=0.25,
         resamples=1000,
         events=EventsConfig(baselines=True),
+        adaptation=AdaptationConfig(layer_decay=0.85),
         train=train,
     )
     began = time.perf_counter()
