@@ -31,6 +31,7 @@ from sonoformer.tasks.model import load_model
 from sonoformer.training.config import OptimiserConfig, TrainConfig
 
 RATE = 16000
+SECONDS = 2.56  # what the shipped encoders have positions for
 CALLS = ("rumble", "roar", "trumpet", "bark", "squelch")
 REAL = ("baby_cry", "dog_bark", "person_sneeze", "rooster")
 BACKGROUNDS = ("fire_crackling", "helicopter", "rain", "sea_waves")
@@ -115,7 +116,7 @@ def quality(learning: Learning, scene: Scene, folder: Path) -> dict[str, Any]:
     """Train, tune and test a detector, and every baseline on the same recordings."""
     train = TrainConfig(
         epochs=learning.epochs,
-        batch_size=8,
+        batch_size=16,
         workers=0,
         optimiser=OptimiserConfig(name="adamw", lr=1e-3, weight_decay=0.05),
         schedule=replace(FinetuneConfig().train.schedule, warmup_steps=50),
@@ -123,6 +124,7 @@ def quality(learning: Learning, scene: Scene, folder: Path) -> dict[str, Any]:
     options = FinetuneConfig(
         classifier=ClassifierConfig(task="events"),
         size=learning.size,  # type: ignore[arg-type]
+        seconds=SECONDS,
         validation=0.2,
         test=0.25,
         resamples=1000,
