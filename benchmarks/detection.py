@@ -74,7 +74,7 @@ FULL = Size(
     20.0,
     5,
     (10.0, 120.0),
-    Learning(36, 5.0, "tiny", "ssast-tiny-patch", 10),
+    Learning(36, 5.0, "tiny", "ssast-tiny-patch", 6),
     Learning(24, 5.0, "tiny", "ssast-tiny-patch", 10),
 )
 QUICK = Size(
