@@ -74,8 +74,8 @@ FULL = Size(
     20.0,
     5,
     (10.0, 120.0),
-    Learning(36, 5.0, "tiny", "ssast-tiny-patch", 6),
-    Learning(24, 5.0, "tiny", "ssast-tiny-patch", 10),
+    Learning(36, 5.0, "tiny", "ssast-tiny-patch", 4),
+    Learning(24, 5.0, "tiny", "ssast-tiny-patch", 6),
 )
 QUICK = Size(
     0.5, 2, (0.5, 2.0), Learning(5, 0.25, "micro", None, 1), Learning(5, 0.25, "micro", None, 1)

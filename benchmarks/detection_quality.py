@@ -128,7 +128,7 @@ def quality(learning: Learning, scene: Scene, folder: Path) -> dict[str, Any]:
         validation=0.2,
         test=0.25,
         resamples=1000,
-        events=EventsConfig(baselines=True),
+        events=EventsConfig(head="concat", baselines=True),
         adaptation=AdaptationConfig(layer_decay=0.85),
         train=train,
     )

@@ -16,9 +16,9 @@ HIGHEST_WEIGHT = 20.0
 class EventsConfig:
     """How a detector of events learns (`--task events`)."""
 
-    head: FrameKind = "mean"
-    """mean: a linear layer on each token, then the mean over a column's rows; concat: on all tokens
-    of a column together; full: on each token, kept apart, so that events get a frequency band."""
+    head: FrameKind = "concat"
+    """concat: a linear layer on all tokens of a column together; mean: on each token, then the mean
+    over a column's rows; full: on each token, kept apart, so that events get a frequency band."""
     labels: Literal["auto", "strong", "weak"] = "auto"
     """strong: rows say when; weak: they say only that a class is somewhere in the clip, and
     attention over time finds where. auto: weak if every labelled row is a whole file."""
