@@ -268,7 +268,12 @@ def plot(rows: list[Row], path: Path) -> None:
         against.vlines(across, row.low, row.high, color="0.85", zorder=1)
         against.plot(across, row.value, "o", color="C0", zorder=2)
         against.annotate(
-            row.method, (across, row.value), (4, 3), textcoords="offset points", fontsize=8
+            row.method,
+            (across, row.value),
+            (3, 3),
+            textcoords="offset points",
+            fontsize=7,
+            rotation=35,
         )
     against.set(xscale="log", xlabel="weights of the encoder that train (left: none)")
     against.set(ylabel=rows[0].metric.replace("_", " "), title="16 clips of each class")
