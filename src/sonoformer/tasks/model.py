@@ -21,6 +21,7 @@ from sonoformer.encoders import (
 from sonoformer.encoders.published import Profile, Published
 from sonoformer.errors import UserError
 from sonoformer.files import read_json
+from sonoformer.nn.computing import evaluating
 from sonoformer.settings import build, plain
 from sonoformer.spectral import FbankConfig
 from sonoformer.tasks.adapted import Adapted, read_adapted
@@ -98,13 +99,10 @@ class Model(nn.Module):
     def predict_waveforms(self, wave: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Waveforms `(batch, samples)` in [-1, 1] at `sample_rate`, lengths in samples -> scores
         `(batch, classes)` on the CPU. Computed where the model is, as in evaluation mode."""
-        training, device = self.training, next(self.parameters()).device
-        self.eval()
-        try:
+        device = next(self.parameters()).device
+        with evaluating(self):
             lengths = None if lengths is None else lengths.to(device)
             return self(wave.to(device), lengths).cpu()
-        finally:
-            self.train(training)
 
     def predict(self, paths: Sequence[str | Path] | str | Path, **options: Any) -> pl.DataFrame:
         """Scores of every window of recordings: a row a window, a column a class.

@@ -16,6 +16,7 @@ from sonoformer.encoders.columns import ColumnGrid
 from sonoformer.errors import UserError
 from sonoformer.evaluation.events.calibration import Calibration
 from sonoformer.evaluation.events.post import PostConfig
+from sonoformer.nn.computing import evaluating
 from sonoformer.settings import build, plain
 from sonoformer.tasks.detection.heads import FrameHead, Frames
 from sonoformer.tasks.heads import HeadConfig
@@ -67,13 +68,10 @@ class Detector(Model):
         """Waveforms `(batch, samples)` in [-1, 1] at `sample_rate` -> logits
         `(batch, columns, classes)`, and of head `full` those of each token
         `(batch, columns, rows, classes)` (else of no row); fp32 on the CPU, in evaluation mode."""
-        training, device = self.training, next(self.parameters()).device
-        self.eval()
-        try:
+        device = next(self.parameters()).device
+        with evaluating(self):
             lengths = None if lengths is None else lengths.to(device)
             found = self.frames(wave.to(device), lengths)
-        finally:
-            self.train(training)
         cells = found.logits.unsqueeze(2)[:, :, :0] if found.cells is None else found.cells
         return found.logits.float().cpu(), cells.float().cpu()
 
