@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
@@ -45,7 +45,7 @@ class Learning:
 
     files: int
     minutes: float
-    size: str
+    size: Literal["micro", "tiny"]
     init: str | None
     epochs: float
 
@@ -123,7 +123,7 @@ def quality(learning: Learning, scene: Scene, folder: Path) -> dict[str, Any]:
     )
     options = FinetuneConfig(
         classifier=ClassifierConfig(task="events"),
-        size=learning.size,  # type: ignore[arg-type]
+        size=learning.size,
         seconds=SECONDS,
         validation=0.2,
         test=0.25,

@@ -68,8 +68,9 @@ def test_platt_undoes_the_weight_of_a_rare_class_and_a_temperature_cannot() -> N
     seen, unseen = [weighted(n) for n in range(4)], weighted(9)
     assert unseen.truth is not None
     errors = {}
-    for method in ("platt", "temperature"):
-        calibration = calibrate(seen, ("call",), method).calibration  # type: ignore[arg-type]
+    methods: tuple[Method, ...] = ("platt", "temperature")
+    for method in methods:
+        calibration = calibrate(seen, ("call",), method).calibration
         after = calibration.apply(unseen.scores, ("call",))[:, 0]
         errors[method] = calibration_error(after, unseen.truth[:, 0])
         assert (np.diff(after[np.argsort(unseen.scores[:, 0])]) >= 0).all()
