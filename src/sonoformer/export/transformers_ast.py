@@ -22,6 +22,7 @@ from sonoformer.encoders import (
 from sonoformer.encoders.ast_grid import fit
 from sonoformer.errors import UserError
 from sonoformer.files import atomic, read_json, write_json, write_text
+from sonoformer.nn.computing import evaluating
 from sonoformer.spectral import FbankConfig
 from sonoformer.tasks.heads import HeadConfig
 from sonoformer.tasks.model import Model, published_model
@@ -198,11 +199,8 @@ def _difference(model: Model | PatchEncoder, written: Published, frames: int) ->
     noise = 0.5 * torch.randn(2, frames, bins, generator=generator)
     back = published_model(written) if isinstance(model, Model) else written.make_encoder()
     device = next(model.parameters()).device
-    training = model.training
-    try:
-        here = _outputs(model.eval(), noise.to(device)).cpu()
-    finally:
-        model.train(training)
+    with evaluating(model):
+        here = _outputs(model, noise.to(device)).cpu()
     return float((here - _outputs(back, noise)).abs().max())
 
 
