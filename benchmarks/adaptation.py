@@ -2,6 +2,7 @@
 
     python benchmarks/adaptation.py [--quick] [--check] [--json FILE] [--threads N]
     python benchmarks/adaptation.py --minutes 90 [--task drum-hits] [--encoder ssast-tiny-patch]
+        [--methods NAME ...] [--seeds 3]
 
 The first form measures a training step of AST base on eight clips of 512 tokens (filterbank,
 forward, loss, backward, AdamW), each variant in a process of its own: `peak`, the memory of the
@@ -133,6 +134,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, help="fill the grid for so long")
     parser.add_argument("--task", default="drum-hits", help="of the suite")
     parser.add_argument("--encoder", default="ssast-tiny-patch")
+    parser.add_argument("--methods", nargs="+", help="these rows of the grid alone")
     parser.add_argument("--steps", type=int, default=64, help="of a training, 16 clips each")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--device", default="cpu")
@@ -164,6 +166,8 @@ def main() -> int:
             quick_grid(Path(folder))
     if options.minutes is not None:
         wanted = list(cells(options.task, options.encoder, options.seeds))
+        if options.methods:
+            wanted = [cell for cell in wanted if cell.method in options.methods]
         grid = Grid(options.task, options.encoder, options)
         missing = fill(grid, wanted, options.rows, options.minutes)
         result["rows"] = [asdict(row) for row in read(options.rows)]
