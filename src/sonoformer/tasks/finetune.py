@@ -27,11 +27,11 @@ from sonoformer.run import Run
 from sonoformer.tasks.budget import measure, search
 from sonoformer.tasks.clips import Clips, by_label, open_clips
 from sonoformer.tasks.config import FinetuneConfig
-from sonoformer.tasks.detection.judging import judge_together
 from sonoformer.tasks.detection.lesson import is_strong
 from sonoformer.tasks.detection.marks import check_ends, of_events
 from sonoformer.tasks.detection.outcome import detector_outcome
 from sonoformer.tasks.detection.scoring import AT
+from sonoformer.tasks.detection.together import judge_together
 from sonoformer.tasks.outcome import headline, write_outcome, write_summary
 from sonoformer.tasks.scoring import answers_about, score_clips, unknown_notice
 from sonoformer.tasks.start import Init, make_encoder

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 
 from sonoformer.data.strong import Truth
 from sonoformer.evaluation.events import sections
-from sonoformer.evaluation.events.answers import EventAnswers, joined
+from sonoformer.evaluation.events.answers import EventAnswers
 from sonoformer.evaluation.events.card import EVENT_TITLES, EventScorecard, event_scorecard
 from sonoformer.evaluation.events.frames import FrameScores
 from sonoformer.evaluation.events.judged import Judged
@@ -23,7 +22,6 @@ from sonoformer.files import atomic
 from sonoformer.run import Run
 from sonoformer.tasks.clips import Clips
 from sonoformer.tasks.config import FinetuneConfig
-from sonoformer.tasks.detection.lesson import truth_of
 from sonoformer.tasks.detection.model import Detector
 from sonoformer.tasks.detection.scoring import Scored, recording_names, tracks, true_events
 from sonoformer.tasks.outcome import samples_of
@@ -53,55 +51,14 @@ def judge(
     answers = event_answers(model.classes, test, truth, scored, model.post)
     frames = tracks(model, test, truth, scored)
     rows = {name: row for row, name in enumerate(recording_names(test))}
-    card, found = _judge(run, answers, test, rows, config, frames)
+    card, found = judge_events(run, answers, test, rows, config, frames)
     tuned = sections.thresholds(Judged(answers))
     if found and tuned is not None:
         found.insert(1, tuned)
     return card, found
 
 
-def judge_together(
-    run: Run,
-    clips: Clips,
-    tested: Mapping[str, tuple[NDArray[np.int64], Path]],
-    classes: Sequence[str],
-    config: FinetuneConfig,
-) -> list[Section]:
-    """Score the events that several trainings found, each in the recordings that it was tested on.
-
-    A recording that several heard (with other seeds) counts once for each; the bootstrap draws
-    these together.
-
-    Args:
-        run: the folder; the same is left there as by `judge`.
-        clips: all recordings.
-        tested: the rows that each training was tested on, and the folder of its own `judge`, by
-            the training's name.
-        classes: names.
-        config: the options.
-
-    Returns:
-        Sections for the report; none where no true event is in the recordings.
-    """
-    parts, rows = [], dict[str, int]()
-    groups, folds = dict[str, str](), dict[str, str]()
-    seen = np.concatenate([test for test, _ in tested.values()])
-    again = len(np.unique(seen)) < len(seen)
-    for name, (test, folder) in tested.items():
-        here = clips.take(test)
-        found = pl.read_parquet(folder / "events.parquet")
-        part = _answers(here, truth_of(here, classes, config), found, classes)
-        drawn = part.groups or {path: path for path in part.paths}
-        if again:
-            part = part.renamed({path: f"{path} ({name})" for path in part.paths})
-        rows.update(zip(part.paths, test.tolist(), strict=True))
-        groups.update(zip(part.paths, drawn.values(), strict=True))
-        folds.update(dict.fromkeys(part.paths, name))
-        parts.append(part)
-    return _judge(run, joined(parts, groups), clips, rows, config, folds=folds)[1]
-
-
-def _judge(
+def judge_events(
     run: Run,
     answers: EventAnswers,
     clips: Clips,
@@ -113,7 +70,11 @@ def _judge(
     """Write what was found and what was wrong; figures, and sections for the report.
 
     Args:
+        run: the folder.
+        answers: true and found events.
+        clips: the recordings.
         rows: recording -> its row in `clips`.
+        config: the options.
         frames: frame scores, where they are to be judged as well.
         folds: recording -> the training that it tested.
     """
@@ -163,12 +124,13 @@ def event_answers(
         )
         for name, scores in zip(names, scored.scores, strict=True)
     )
-    return _answers(test, truth, found, classes)
+    return answers_to(test, truth, found, classes)
 
 
-def _answers(
+def answers_to(
     test: Clips, truth: Truth, found: pl.DataFrame, classes: Sequence[str]
 ) -> EventAnswers:
+    """The true events of recordings, and a table of found ones."""
     names = recording_names(test)
     seconds = dict(zip(names, truth.lengths.tolist(), strict=True))
     table, reviewed = true_events(test, truth)

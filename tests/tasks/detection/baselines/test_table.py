@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import polars as pl
 import pytest
 from tests.tasks.detection.conftest import MakeRecordings, marked
 
@@ -12,6 +13,7 @@ from sonoformer.files import read_json
 from sonoformer.run import Run
 from sonoformer.tasks.config import FinetuneConfig
 from sonoformer.tasks.detection.baselines.compare import TITLES
+from sonoformer.tasks.detection.baselines.table import baseline_file
 from sonoformer.tasks.detection.config import EventsConfig
 from sonoformer.tasks.finetune import finetune
 
@@ -41,3 +43,31 @@ def test_finetune_puts_them_beside_the_detector(
     for title in TITLES.values():
         assert title.replace("'", "&#39;") in report
     assert (run.folder / "cnn" / "metrics.csv").is_file()
+
+
+def test_those_of_folds_are_scored_together(
+    make_recordings: MakeRecordings,
+    encoder: AstEncoder,
+    config: Callable[..., FinetuneConfig],
+    start: Callable[..., Run],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("sonoformer.tasks.detection.baselines.learned._TREES", 5)
+    settings = config(epochs=1, protocol="folds", folds=2, events=EventsConfig(baselines=True))
+    run, table = start(settings), make_recordings(4, seconds=6.0)
+    with run:
+        finetune(marked(table), encoder, settings, run, device="cpu", bar=False)
+    rows = read_json(run.folder / "metrics.json")["baselines"]
+    assert list(rows) == list(TITLES)
+    folds = [run.folder / f"fold-{fold}" for fold in (1, 2)]
+    alone = [read_json(fold / "metrics.json")["baselines"] for fold in folds]
+    for name in TITLES:
+        found = [pl.read_parquet(fold / baseline_file(name)) for fold in folds]
+        assert {path for part in found for path in part["path"]} <= set(table["path"])
+        assert rows[name]["frame_ap"] is None  # frames are told of fold by fold
+        low, high = sorted(part[name]["event_f1"] for part in alone)
+        assert low - 0.1 <= rows[name]["event_f1"] <= high + 0.1, name
+    assert rows["band"]["event_f1"] > 0
+    report = (run.folder / "report.html").read_text(encoding="utf-8")
+    assert "Beside simpler systems" in report
+    assert "This detector" in report

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from sonoformer.evaluation.events.card import EVENT_TITLES, EventScorecard, even
 from sonoformer.evaluation.events.post import PostConfig
 from sonoformer.evaluation.events.tuning import tune
 from sonoformer.evaluation.report import Section, Table
+from sonoformer.files import atomic
 from sonoformer.run import Run
 from sonoformer.tasks.clips import Clips
 from sonoformer.tasks.config import FinetuneConfig
@@ -27,6 +29,11 @@ SHOWN = (
 """Figures of the table."""
 
 
+def baseline_file(name: str) -> Path:
+    """Where in a run's folder the events lie that a baseline found in the test recordings."""
+    return Path("baselines") / f"{name}.parquet"
+
+
 def baseline_cards(
     model: Detector,
     train: Clips,
@@ -39,7 +46,8 @@ def baseline_cards(
     device: torch.device | str = "cpu",
     bar: bool | None = None,
 ) -> dict[str, EventScorecard]:
-    """Figures of every baseline (`TITLES`) on the test recordings.
+    """Figures of every baseline (`TITLES`) on the test recordings; what each finds is kept in the
+    run's folder (`baseline_file`).
 
     Each is fitted on the training recordings, and its post-processing tuned on the validation
     recordings as the detector's is; without any, its events begin and end at a score of 0.5.
@@ -72,6 +80,10 @@ def baseline_cards(
     cards = {}
     for name, scored in heard.items():
         answers = event_answers(model.classes, test, truth, scored, posts[name])
+        kept = run.folder / baseline_file(name)
+        kept.parent.mkdir(exist_ok=True)
+        with atomic(kept) as temporary:
+            answers.found.write_parquet(temporary)
         frames = tracks(model, test, truth, scored)
         cards[name] = event_scorecard(answers, frames=frames, resamples=config.resamples)
     return cards
@@ -86,12 +98,13 @@ def baseline_rows(cards: Mapping[str, EventScorecard]) -> dict[str, dict[str, fl
 
 
 def comparison(detector: EventScorecard, baselines: Mapping[str, EventScorecard]) -> Section:
-    """The table for a report, the detector first."""
+    """The table for a report, the detector first; without figures that no system has."""
     systems = {"": detector, **baselines}
-    first, *others = SHOWN
+    rows = baseline_rows(systems)
+    first, *others = (key for key in SHOWN if any(row[key] is not None for row in rows.values()))
     titles = ["System", EVENT_TITLES[first], "from", "to", *(EVENT_TITLES[key] for key in others)]
     cells = []
-    for name, row in baseline_rows(systems).items():
+    for name, row in rows.items():
         span = systems[name].figures[first]
         shown = TITLES.get(name, "This detector")
         cells.append([shown, row[first], span.low, span.high, *(row[key] for key in others)])
