@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sonoformer.audio import probe, read, write, write_blocks
 from sonoformer.cli.main import main
@@ -14,7 +16,7 @@ from sonoformer.data.annotations import read_annotations
 from sonoformer.data.events import check_events, events_of, reviewed_of
 from sonoformer.data.manifest import Manifest
 from sonoformer.data.soundscapes import VOICES, SoundscapeConfig, make_soundscapes
-from sonoformer.data.soundscapes.clips import Clips, backgrounds, trimmed
+from sonoformer.data.soundscapes.clips import Clips, backgrounds, sounds
 from sonoformer.data.soundscapes.mix import Mixer, band_power
 from sonoformer.data.soundscapes.noise import weather
 from sonoformer.errors import UserError
@@ -195,25 +197,47 @@ def test_real_backgrounds_do_not_depend_on_the_stretch(real: Path) -> None:
     assert whole.std() > 0
 
 
-def test_trimming_keeps_what_is_loud() -> None:
+def test_a_clip_is_cut_into_its_sounds() -> None:
     wave = np.zeros(10_000)
     wave[2050:2150] = 1.0
-    wave[5000:5100] = 0.02  # 34 dB below
-    assert len(trimmed(wave, 10_000, 40)) == 5100 - 2000
-    assert len(trimmed(wave, 10_000, 30)) == 2200 - 2000
-    assert not len(trimmed(np.zeros(100), 10_000, 30))
+    wave[5000:5100] = 0.02  # 34 dB below, 285 ms after
+
+    def lengths(trim_db: float, pause: float) -> list[int]:
+        return [len(sound) for sound in sounds(wave, 10_000, trim_db, pause)]
+
+    assert lengths(40, 1.0) == lengths(40, np.inf) == [5100 - 2000]
+    assert lengths(40, 0.2) == [200, 100]
+    assert lengths(30, 0.2) == [200]
+    assert not sounds(np.zeros(1000), 10_000, 30, 0.2)
+    assert not sounds(np.ones(99), 10_000, 30, 0.2)  # shorter than a frame
+
+
+@given(
+    loud=st.lists(st.booleans(), min_size=1, max_size=60).filter(any),
+    pause=st.sampled_from([0.005, 0.015, 0.05, 0.2, np.inf]),
+)
+def test_sounds_hold_every_loud_frame_and_no_long_pause(loud: list[bool], pause: float) -> None:
+    wave = np.repeat(np.where(loud, 1.0, 1e-3), 10)  # 60 dB apart, frames of 10 ms
+    found = sounds(wave, 1000, 30, pause)
+    inside = [np.abs(sound.reshape(-1, 10)).max(1) > 0.1 for sound in found]
+    assert sum(int(part.sum()) for part in inside) == sum(loud)
+    for part in inside:
+        assert part[0]
+        assert part[-1]
+        gaps = np.diff(np.flatnonzero(part)) - 1
+        assert (gaps * 0.01 <= pause).all()
 
 
 def test_clips_that_cannot_be_used_are_named_and_passed_over(real: Path) -> None:
     bad: dict[str, str] = {}
-    clips = Clips(real / "clips", 8000, 40, bad.setdefault)
+    clips = Clips(real / "clips", 8000, 40, 0.5, bad.setdefault)
     drawn = [clips.draw(number, seed=0).labels[0] for number in range(30)]
     assert {"dog", "cow"} == set(drawn)
     assert {Path(path).name for path in bad} == {"broken.wav", "silent.wav"}
     for path in (real / "clips").glob("*/[01].wav"):
         path.write_text("gone")
     with pytest.raises(UserError, match="none of 50 clips could be used"):
-        Clips(real / "clips", 8000, 40, bad.setdefault).draw(0, seed=0)
+        Clips(real / "clips", 8000, 40, 0.5, bad.setdefault).draw(0, seed=0)
 
 
 @pytest.mark.parametrize(

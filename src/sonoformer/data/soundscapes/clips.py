@@ -27,21 +27,24 @@ _TRIES = 50
 
 
 class Clips:
-    """Labelled clips, drawn at random and trimmed to where they sound.
+    """Labelled clips, drawn at random; of one with pauses, one of its sounds, drawn as well.
 
     Args:
         path: what `Manifest.read` takes: a folder per class or a table.
         rate: Hz.
-        trim_db: see `trimmed`.
+        trim_db, pause: see `sounds`.
         problem: told of clips that cannot be used.
     """
 
-    def __init__(self, path: Path, rate: int, trim_db: float, problem: Problem) -> None:
+    def __init__(
+        self, path: Path, rate: int, trim_db: float, pause: float, problem: Problem
+    ) -> None:
         manifest = Manifest.read(path, allow_absolute=True).require_labels()
         labelled = manifest.table.filter(manifest.table["labels"].list.len() > 0)
         columns = ("path", "start", "end", "channel", "labels", "low_hz", "high_hz")
         self.rows = labelled.select(columns).rows()
-        self.source, self.rate, self.trim_db, self.problem = str(path), rate, trim_db, problem
+        self.source, self.rate, self.problem = str(path), rate, problem
+        self.trim_db, self.pause = trim_db, pause
         self._bad: set[int] = set()
 
     def draw(self, *place: int | str, seed: int) -> Call:
@@ -52,11 +55,12 @@ class Clips:
         """
         for attempt in range(_TRIES):
             number = below(len(self.rows), seed, "clip", *place, attempt)
-            if number not in self._bad and (call := self._call(number)) is not None:
-                return call
+            if number not in self._bad and (parts := self._sounds(number)):
+                return parts[below(len(parts), seed, "sound", *place, attempt)]
         raise UserError(f"{self.source}: none of {_TRIES} clips could be used")
 
-    def _call(self, number: int) -> Call | None:
+    def _sounds(self, number: int) -> list[Call]:
+        """What is heard in a clip; nothing if it cannot be used."""
         path, start, end, channel, labels, low, high = self.rows[number]
         last = start + LONGEST if end is None else min(end, start + LONGEST)
         try:
@@ -70,30 +74,45 @@ class Clips:
         except AudioError as error:
             self._bad.add(number)
             self.problem(path, error.reason)
-            return None
-        wave = trimmed(wave.astype(np.float64), self.rate, self.trim_db)
-        if len(wave) < self.rate // 100:
+            return []
+        found = sounds(wave.astype(np.float64), self.rate, self.trim_db, self.pause)
+        if not found:
             self._bad.add(number)
             self.problem(path, "is silent or shorter than 10 ms")
-            return None
-        return Call(tuple(labels), wave, low, high)
+        return [Call(tuple(labels), one, low, high) for one in found]
 
 
-def trimmed(wave: Wave, rate: int, trim_db: float) -> Wave:
-    """The sound from its first to its last frame of 10 ms that is loud, faded at both ends.
+def sounds(wave: Wave, rate: int, trim_db: float, pause: float) -> list[Wave]:
+    """A clip cut into what is heard in it: from a loud frame of 10 ms to the last one before a
+    pause, each faded at both ends within 5 ms.
 
-    Loud is a mean power within `trim_db` of the loudest frame's. The fades last 5 ms.
+    Labels would otherwise speak of silence: a recording of two barks is not one bark of 5 s, and
+    what a bark leaves in the room is lost in any other place.
+
+    Args:
+        wave: `(samples,)`.
+        rate: Hz.
+        trim_db: loud is a mean power within so many dB of the loudest frame's.
+        pause: seconds without a loud frame that part one sound from the next; at infinity the clip
+            is trimmed alone.
     """
     frame = max(1, rate // 100)
-    count = -(-len(wave) // frame)
-    framed = np.pad(wave, (0, count * frame - len(wave))).reshape(count, frame)
-    power = np.mean(framed**2, axis=1)
-    if not power.max() > 0:
-        return wave[:0]
+    count = len(wave) // frame
+    power = np.mean(wave[: count * frame].reshape(count, frame) ** 2, axis=1)
+    if not count or not power.max() > 0:
+        return []
     loud = np.flatnonzero(power >= power.max() * 10 ** (-trim_db / 10))
-    wave = wave[loud[0] * frame : (loud[-1] + 1) * frame].copy()
+    apart = np.flatnonzero(np.diff(loud) - 1 > pause * rate / frame) + 1
+    return [
+        _faded(wave[part[0] * frame : (part[-1] + 1) * frame], rate)
+        for part in np.split(loud, apart)
+    ]
+
+
+def _faded(wave: Wave, rate: int) -> Wave:
     fade = min(rate // 200, len(wave) // 2)
     ramp = (np.arange(fade) + 0.5) / max(fade, 1)
+    wave = wave.copy()
     wave[:fade] *= ramp
     wave[len(wave) - fade :] *= ramp[::-1]
     return wave

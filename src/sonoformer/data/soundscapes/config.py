@@ -43,8 +43,12 @@ class SoundscapeConfig:
     with real backgrounds."""
     level_db: float = -40.0
     """Level of generated noise in dBFS."""
-    trim_db: float = 40.0
-    """Clips begin and end where their level comes within this many dB of their loudest 10 ms."""
+    trim_db: float = 25.0
+    """Sounds of clips begin and end where the level comes within this many dB of the clip's loudest
+    10 ms."""
+    pause: float = 0.5
+    """Seconds without such a level at which a clip is cut: each part is an event of its own, one of
+    which is drawn. inf takes clips whole."""
     format: Literal["flac", "wav"] = "flac"
     """Files to write, with 16 bits."""
 
@@ -52,6 +56,8 @@ class SoundscapeConfig:
         for name in ("minutes", "files", "sample_rate", "rate", "trim_db"):
             if not 0 < getattr(self, name) < math.inf:
                 raise UserError(f"{name}: must be above 0 and finite; got {getattr(self, name)}")
+        if not self.pause > 0:
+            raise UserError(f"pause: must be above 0 seconds; got {self.pause}")
         if not -100 <= self.snr[0] <= self.snr[1] <= 100:
             raise UserError(f"snr: must rise within -100 to 100 dB; got {self.snr}")
         if not -100 <= self.level_db <= -10:

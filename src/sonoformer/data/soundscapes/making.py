@@ -63,7 +63,8 @@ def make_soundscapes(
     problems: dict[str, str] = {}
     clips = None
     if config.clips is not None:
-        clips = Clips(config.clips, config.sample_rate, config.trim_db, problems.setdefault)
+        sound = config.sample_rate, config.trim_db, config.pause
+        clips = Clips(config.clips, *sound, problems.setdefault)
     files, tables = [], []
     for number in range(config.files):
         if progress is not None:
