@@ -34,7 +34,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -45,12 +45,11 @@ from sonoformer.encoders import AstEncoder, ast_config
 from sonoformer.nn.computing import side_by_side
 from sonoformer.nn.precision import bf16_is_fast
 from sonoformer.run import environment
-from sonoformer.tasks.detection.listen import DetectConfig, detect
+from sonoformer.tasks.detection.listen import DetectConfig, detect, window_settings
 from sonoformer.tasks.detection.model import Detector
 from sonoformer.tasks.detection.scoring import window_plan
 
-# seconds of a window -> windows computed at once
-BATCH = {SECONDS: 16, 10.0: 8}
+WINDOWS = (SECONDS, 10.0)
 TARGETS = {
     "share of encoder": 0.80,
     "times real time, half repeated": 70.0,
@@ -115,15 +114,14 @@ def listen(model: Detector, path: Path, config: DetectConfig) -> None:
         detect(model, [path], config, Path(work))
 
 
-def encode(model: Detector, windows: int, samples: int, config: DetectConfig) -> None:
+def encode(model: Detector, windows: int, samples: int, batch: int, precision: str) -> None:
     """The encoder alone over as many windows."""
-    batch = config.batch_size
     wave = torch.randn(batch, samples, generator=torch.Generator().manual_seed(0)) * 0.05
 
     def heard(count: int) -> None:
         with (
             torch.inference_mode(),
-            torch.autocast("cpu", torch.bfloat16, enabled=config.precision == "bf16"),
+            torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"),
         ):
             model.encoder(wave[:count])
 
@@ -136,10 +134,11 @@ def speed(size: Size, folder: Path) -> list[dict[str, Any]]:
     """A row for each window, overlap and precision."""
     model = tiny()
     path = noise(folder / "noise.wav", size.minutes)
-    kinds = ["fp32"] + (["bf16"] if bf16_is_fast(torch.device("cpu")) else [])
+    fast = bf16_is_fast(torch.device("cpu"))
+    kinds: tuple[Literal["fp32", "bf16"], ...] = ("fp32", "bf16") if fast else ("fp32",)
     return [
-        _rate(model, path, size, DetectConfig(seconds, overlap, batch_size=batch, precision=kind))  # type: ignore[arg-type]
-        for seconds, batch in BATCH.items()
+        _rate(model, path, size, DetectConfig(seconds, overlap, precision=kind))
+        for seconds in WINDOWS
         for overlap in (0.5, 0.0)
         for kind in kinds
     ]
@@ -151,10 +150,11 @@ def _rate(model: Detector, path: Path, size: Size, config: DetectConfig) -> dict
     plan = window_plan(model, config.window, config.overlap)
     samples = model.grid.needed(plan.columns)
     windows = plan.count(model.grid.count(round(size.minutes * 60 * RATE)))
-    encode(model, config.batch_size, samples, config)
+    batch = window_settings(model, plan, config).batch(torch.device("cpu"))
+    encode(model, batch, samples, batch, config.precision)
     pairs = []
     for _ in range(size.repetitions):
-        alone = timed(partial(encode, model, windows, samples, config))
+        alone = timed(partial(encode, model, windows, samples, batch, config.precision))
         pairs.append((alone, timed(partial(listen, model, path, config))))
     whole = statistics.median(pair[1] for pair in pairs)
     return {
@@ -242,7 +242,7 @@ def main() -> None:
     parser.add_argument("--listen", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.listen is not None:
-        listen(tiny(), options.listen, DetectConfig(window=10.0, batch_size=BATCH[10.0]))
+        listen(tiny(), options.listen, DetectConfig(window=10.0))
         print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
         return
     if options.only == "real" and options.data is None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
@@ -297,3 +298,10 @@ def test_a_recording_that_is_cut_off_is_heard_and_named(tmp_path: Path) -> None:
     report = run(path.parent, tmp_path / "work", Loudness())
     assert report.windows == 5
     assert [(r.path, "cut off" in r.text) for r in report.remarks] == [(path, True)]
+
+
+def test_batches_hold_as_much_sound_whatever_the_window() -> None:
+    cpu, gpu = torch.device("cpu"), torch.device("cuda")
+    assert [Settings(window=s).batch(cpu) for s in (0.5, 2.56, 10.0, 60.0)] == [40, 8, 2, 1]
+    assert Settings(window=10.0).batch(gpu) == 16
+    assert Settings(window=10.0, batch_size=5).batch(cpu) == 5

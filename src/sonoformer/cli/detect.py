@@ -15,7 +15,7 @@ from sonoformer.cli.options import Device, DryRun, Out, Overwrite, progress_bar,
 from sonoformer.data.annotations import FORMATS, Recording, write_annotations
 from sonoformer.errors import AudioError, UserError
 from sonoformer.run import Run
-from sonoformer.tasks.detection.listen import DetectConfig, Detected
+from sonoformer.tasks.detection.listen import DetectConfig, Detected, window_settings
 from sonoformer.tasks.detection.listen import detect as run_detection
 from sonoformer.tasks.detection.model import Detector
 from sonoformer.tasks.detection.scorefile import ScoreFormat
@@ -146,13 +146,10 @@ def _estimate(
         except AudioError as error:
             say(f"will be skipped: {error}")
     counts = [plan.count(model.grid.count(round(s * model.sample_rate))) for s in lengths]
-    wave = torch.zeros(config.batch_size, model.grid.needed(plan.columns))
-    seconds = []
-    for _ in range(3):
-        began = time.perf_counter()
-        model.frame_logits(wave)
-        seconds.append(time.perf_counter() - began)
-    minutes = min(seconds[1:]) * -(-sum(counts) // config.batch_size) / 60
+    batch = window_settings(model, plan, config).batch(device)
+    wave = torch.zeros(batch, model.grid.needed(plan.columns))
+    pace = heard.seconds_a_batch(model.frame_logits, wave, device)
+    minutes = pace * -(-sum(counts) // batch) / 60
     disk = sum(counts) * plan.columns * len(model.classes) * 4 / 2**20
     return (
         f"{len(lengths)} recordings, {sum(lengths) / 3600:.2f} h, {sum(counts)} windows: about "

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
 from sonoformer.errors import UserError
 from sonoformer.inference.engine import Report
+from sonoformer.nn.computing import side_by_side
 from sonoformer.run import Run
+
+_TRIED = 8  # batches
 
 
 def note(run: Run, report: Report) -> None:
@@ -41,3 +50,24 @@ def pace(report: Report, seconds: float) -> str:
     share = report.windows / (report.windows + report.resumed)
     speed = sum(report.durations.values()) * share / max(seconds, 1e-9)
     return f"{speed:.0f} times real time"
+
+
+def seconds_a_batch(
+    compute: Callable[[Tensor], object], wave: Tensor, device: torch.device
+) -> float:
+    """How long a batch takes, measured on a few of silence as the engine computes them.
+
+    Args:
+        compute: the model.
+        wave: `(batch, samples)`.
+        device: where the model is.
+    """
+
+    def once(silence: Tensor) -> None:
+        with torch.inference_mode():
+            compute(silence)
+
+    list(side_by_side(once, [wave] * 2, device))
+    began = time.perf_counter()
+    list(side_by_side(once, [wave] * _TRIED, device))
+    return (time.perf_counter() - began) / _TRIED

@@ -125,7 +125,7 @@ def _write(
 
 
 def _estimate(model: Model, paths: list[Path], settings: Settings, device: torch.device) -> str:
-    """Time, memory and disk, from the lengths of all recordings and two real batches."""
+    """Time, memory and disk, from the lengths of all recordings and a few batches of silence."""
     durations = []
     for path in paths:
         try:
@@ -133,14 +133,10 @@ def _estimate(model: Model, paths: list[Path], settings: Settings, device: torch
         except AudioError as error:
             say(f"will be skipped: {error}")
     windows = sum(window_count(duration, settings) for duration in durations)
-    wave = torch.zeros(settings.batch_size, round(settings.window * model.sample_rate))
-    seconds = []
-    for _ in range(3):
-        began = time.perf_counter()
-        model.predict_waveforms(wave)
-        seconds.append(time.perf_counter() - began)
-    batches = -(-windows // settings.batch_size)
-    minutes = min(seconds[1:]) * batches / 60
+    batch = settings.batch(device)
+    wave = torch.zeros(batch, round(settings.window * model.sample_rate))
+    pace = heard.seconds_a_batch(model.predict_waveforms, wave, device)
+    minutes = pace * -(-windows // batch) / 60
     disk = windows * (len(model.classes) * 4 + 40) / 2**20
     weights = sum(value.numel() * 4 for value in model.state_dict().values())
     # Activations of one block, and sound that is decoded ahead.
