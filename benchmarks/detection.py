@@ -72,7 +72,7 @@ class Size:
 
 
 FULL = Size(
-    20.0,
+    10.0,
     5,
     (10.0, 120.0),
     Learning(36, 5.0, "tiny", "ssast-tiny-patch", 8),
