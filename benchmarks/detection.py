@@ -72,8 +72,8 @@ class Size:
 
 
 FULL = Size(
-    10.0,
-    5,
+    20.0,
+    3,
     (10.0, 120.0),
     Learning(36, 5.0, "tiny", "ssast-tiny-patch", 8),
     Learning(24, 5.0, "tiny", "ssast-tiny-patch", 6),
