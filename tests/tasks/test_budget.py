@@ -146,6 +146,15 @@ def test_what_cannot_be_finished_is_not_begun(start: Start) -> None:
     assert "too long for the budget" in trials(run)["full, rate 0.001"]["note"]
 
 
+def test_a_probe_does_not_win_for_being_finished(start: Start) -> None:
+    pupils = Pupils({"probe": 0.7, "conformer from a probe": 0.9})
+    run = start(FinetuneConfig(budget=30.0))
+    _, config = look(run, pupils, lambda name: 1000.0)  # a quarter of the steps, and no more
+    assert {epochs for name, epochs in pupils.done if name != "probe"} == {2.5}
+    assert config.method == "conformer"
+    assert "of 7 with 25% of the steps" in read_json(run.folder / "budget.json")["reason"]
+
+
 def test_a_candidate_that_fails_is_noted(start: Start) -> None:
     def refuse(name: str) -> None:
         if name == "conformer from a probe":

@@ -191,7 +191,7 @@ def search(
     if not found.chosen:
         _measure(state, init, cost)
         _rounds(state)
-        found.chosen, found.reason = _best(found)
+        found.chosen, found.reason = _best(state)
         save()
     run.log(f"budget: {found.chosen} is trained on all clips: {found.reason}")
     run.metrics({"budget": asdict(found)})
@@ -284,14 +284,18 @@ def _rounds(state: _State) -> None:
             state.tried(trial, share)
 
 
-def _best(found: Search) -> tuple[str, str]:
-    """The candidate with the best score of those that trained longest, the cheapest of equals."""
+def _best(state: _State) -> tuple[str, str]:
+    """The candidate with the best score of those that trained longest, the cheapest of equals. A
+    probe has no steps, and competes with the others whatever their time allowed."""
+    found = state.found
     tried = [t for t in found.trials if t.value is not None]
     if not tried:
         notes = "; ".join(f"{t.name}: {t.note}" for t in found.trials if t.note)
         raise UserError(f"budget: no candidate could be tried ({notes}); allow more minutes")
-    longest = max(t.share for t in tried)
-    finalists = [t for t in tried if t.share == longest]
+    probes = [t for t in tried if state.options[t.name][1].method == "probe"]
+    trained = [t for t in tried if t not in probes]
+    longest = max((t.share for t in trained), default=1.0)
+    finalists = [*probes, *(t for t in trained if t.share == longest)]
     best = max(finalists, key=lambda t: (float(t.value or 0), -t.estimate))
     others = f" of {len(finalists)} with {longest:.0%} of the steps" if len(finalists) > 1 else ""
     metric = found.metric.replace("_", " ")
