@@ -46,11 +46,17 @@ def test_no_group_is_torn_and_every_row_has_a_part(groups: list, seed: int, data
         return
     done = split(table, seed=seed).table
     assert parts_of(done, "group", "split") == 1
-    assert done["split"].null_count() == 0
+    assert set(done["split"]) == {"train", "validation", "test"}
     assert done.equals(split(table, seed=seed).table)
     folded = folds(table, 3, seed=seed).table
     assert parts_of(folded, "group", "fold") == 1
     assert folded["fold"].n_unique() == 3
+
+
+def test_no_fold_is_empty_where_one_group_has_nearly_all() -> None:
+    table = manifest(["a"] * 10 + ["b", "c"], ["x"] * 11 + ["y"])
+    for seed in range(5):
+        assert folds(table, 3, seed=seed).table["fold"].n_unique() == 3
 
 
 def test_single_rows_are_spread_evenly_over_classes() -> None:

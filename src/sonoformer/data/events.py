@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 
 import polars as pl
 
-from sonoformer.data.findings import Finding, rows_where
+from sonoformer.data.findings import Finding, refuse_errors, rows_where
 from sonoformer.data.manifest import Manifest
 from sonoformer.errors import UserError
 
@@ -120,10 +120,7 @@ def refuse_bad_events(
     Raises:
         UserError: the sentence holds the first error and counts the others.
     """
-    errors = [found for found in check_events(table, seconds) if found.severity == "error"]
-    if errors:
-        more = f" (and {len(errors) - 1} other kinds of error)" if len(errors) > 1 else ""
-        raise UserError(f"{source}: {errors[0]}{more}; correct the table")
+    refuse_errors(check_events(table, seconds), source, "correct the table")
 
 
 def events_of(manifest: Manifest) -> pl.DataFrame:

@@ -40,13 +40,16 @@ def rows_where(mask: pl.Series) -> tuple[int, ...]:
     return tuple((mask.fill_null(False).arg_true() + 1).to_list())
 
 
-def refuse_errors(findings: Iterable[Finding], source: str) -> None:
-    """Raise the findings that are errors.
+def refuse_errors(
+    findings: Iterable[Finding], source: str, advice: str = "see `sonoformer data check`"
+) -> None:
+    """Raise the findings that are errors, with what to do.
 
     Raises:
         UserError: there is at least one; the sentence holds the first and counts the others.
     """
     errors = [finding for finding in findings if finding.severity == "error"]
     if errors:
-        more = f" (and {len(errors) - 1} other kinds of error)" if len(errors) > 1 else ""
-        raise UserError(f"{source}: {errors[0]}{more}; see `sonoformer data check`")
+        others = len(errors) - 1
+        more = f" (and {others} other kind{'s' if others > 1 else ''} of error)" if others else ""
+        raise UserError(f"{source}: {errors[0]}{more}; {advice}")

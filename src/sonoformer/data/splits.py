@@ -223,7 +223,8 @@ def deal(held: Contents, shares: np.ndarray, seed: int) -> np.ndarray:
     """Give every group to a part so that each class is spread by `shares`.
 
     The largest groups are dealt first, each to the part that lacks most of what the group has
-    (rare classes weigh more). Groups of one row come last and are dealt by class in one go.
+    (rare classes weigh more). Groups of one row come last and are dealt by class in one go. No part
+    with a share stays empty where there are as many groups as such parts.
 
     Args:
         held: what each group holds.
@@ -249,7 +250,17 @@ def deal(held: Contents, shares: np.ndarray, seed: int) -> np.ndarray:
         lack[chosen, column] -= count
     single = np.flatnonzero(rows <= 1)
     _deal_single(single[np.argsort(tie[single])], held, lack, part)
+    _fill(part, shares, rows)
     return part
+
+
+def _fill(part: np.ndarray, shares: np.ndarray, rows: np.ndarray) -> None:
+    """Give a part that got nothing the smallest group of the part that has the most groups."""
+    for empty in np.flatnonzero(shares > 0):
+        groups = np.bincount(part, minlength=len(shares))
+        if not groups[empty] and groups.max() > 1:
+            theirs = np.flatnonzero(part == groups.argmax())
+            part[theirs[rows[theirs].argmin()]] = empty
 
 
 def _deal_single(order: np.ndarray, held: Contents, lack: np.ndarray, part: np.ndarray) -> None:

@@ -172,6 +172,17 @@ def test_tables_of_other_programs_are_understood(tmp_path: Path) -> None:
     assert rows(read_annotations(saved(tmp_path / "n.json", nested))) == [("a", 1, 2.5, "x")]
 
 
+def test_rows_of_a_csv_without_label_and_end_name_recordings(tmp_path: Path) -> None:
+    head = "path,start,end,label,reviewed\n"
+    lines = "a.wav,1,2,owl,false\na.wav,0.0,,,true\nb.wav,0,,,true\nc.wav,,,,true\n"
+    marks = read_marks(saved(tmp_path / "manifest.csv", head + lines))
+    assert rows(marks.events) == [("a.wav", 1, 2, "owl")]
+    assert marks.empty == ("b.wav", "c.wav")
+    for bad in ("a.wav,1,2,,false\n", "a.wav,3,,,false\n", "a.wav,0,,owl,false\n"):
+        with pytest.raises(UserError, match="row 1"):
+            read_annotations(saved(tmp_path / "bad.csv", head + bad))
+
+
 def test_desed_names_recordings_without_events(tmp_path: Path, sound: Path) -> None:
     head = "filename\tonset\toffset\tevent_label\n"
     lines = "north/both.wav\t0.5\t1.0\tDog\nsouth/both.wav\t\t\t\n"

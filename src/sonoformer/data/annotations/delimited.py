@@ -27,7 +27,8 @@ _SEPARATORS = ",;\t|"
 def read(path: Path, columns: EventColumns) -> Marks:
     """The rows as events; columns that hold nothing of ours are kept as text.
 
-    The separator is that of comma, semicolon, tab and bar which the first line has most of.
+    The separator is that of comma, semicolon, tab and bar which the first line has most of. A row
+    without label and end names a recording in which nothing may have been found, as in manifests.
 
     Raises:
         UserError: it is no table, a column is missing, or a cell is no number.
@@ -46,8 +47,16 @@ def read(path: Path, columns: EventColumns) -> Marks:
     if not ({"start", "clock"} & set(names)) or not ({"end", "duration"} & set(names)):
         found_columns(table, columns, source, need=("start", "end"))
     table = _with_folders(table, names)
-    found = events_from(table, names, source)
-    return Marks(found.with_columns(pl.col("path", "label").str.strip_chars()))
+    found = events_from(table, names, source).with_columns(
+        pl.col("path", "label").str.strip_chars()
+    )
+    if "clock" in found.columns:
+        return Marks(found)
+    silent = (pl.col("label").fill_null("") == "") & pl.col("end").is_null()
+    silent &= (pl.col("start").fill_null(0.0) == 0) & pl.col("path").is_not_null()
+    named = found.filter(silent)["path"].unique(maintain_order=True).to_list()
+    found = found.filter(~silent)
+    return Marks(found, tuple(name for name in named if name not in set(found["path"])))
 
 
 def write(table: pl.DataFrame, path: Path, recordings: Mapping[str, Recording]) -> None:
