@@ -69,8 +69,8 @@ def test_two_processes_learn_what_one_does(field: Path, tmp_path: Path) -> None:
     assert len(curve(both)) == 20
     for column in ("train/loss", "train/mse", "valid/loss", "valid/mse"):
         np.testing.assert_allclose(curve(both, column), curve(alone, column), rtol=1e-5)
-    # Of one step only, and so less smooth than what was learnt: where a norm of 240 has fallen to 1,
-    # what is left of it is rounding to a part in a thousand.
+    # Of one step only, and so less smooth than what was learnt: a norm that has fallen from 240 to
+    # 1 is rounding to a part in a thousand.
     norms = curve(both, "train/grad_norm"), curve(alone, "train/grad_norm")
     np.testing.assert_allclose(*norms, rtol=1e-2)
     ours, theirs = (load_file(f / "model" / "model.safetensors") for f in (alone, both))
