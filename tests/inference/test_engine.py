@@ -304,4 +304,5 @@ def test_batches_hold_as_much_sound_whatever_the_window() -> None:
     cpu, gpu = torch.device("cpu"), torch.device("cuda")
     assert [Settings(window=s).batch(cpu) for s in (0.5, 2.56, 10.0, 60.0)] == [40, 8, 2, 1]
     assert Settings(window=10.0).batch(gpu) == 16
+    assert Settings(window=1e-3).batch(cpu) == 256
     assert Settings(window=10.0, batch_size=5).batch(cpu) == 5

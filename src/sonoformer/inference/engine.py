@@ -32,6 +32,7 @@ from sonoformer.files import atomic, read_json, write_json, writing
 from sonoformer.inference.listening import Heard, Listening, Problem, Remark, Span, Stamp
 from sonoformer.nn.computing import side_by_side
 
+_MOST = 256  # windows at once: of tiny ones each is filled up to a patch
 _CUT_OFF = "is cut off: its header promises more sound than the file holds"
 Compute = Callable[[Tensor, Tensor], pl.DataFrame]
 """Waveforms `(batch, samples)` and lengths `(batch,)` -> a data frame with a row a window."""
@@ -79,7 +80,8 @@ class Settings:
         """How many windows are computed at once."""
         if self.batch_size is not None:
             return self.batch_size
-        return max(1, round((20 if device.type == "cpu" else 160) / self.window))
+        seconds = 20 if device.type == "cpu" else 160
+        return min(_MOST, max(1, round(seconds / self.window)))
 
     @property
     def mix(self) -> Channel:

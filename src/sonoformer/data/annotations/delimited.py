@@ -56,7 +56,8 @@ def read(path: Path, columns: EventColumns) -> Marks:
     silent &= (pl.col("start").fill_null(0.0) == 0) & pl.col("path").is_not_null()
     named = found.filter(silent)["path"].unique(maintain_order=True).to_list()
     found = found.filter(~silent)
-    return Marks(found, tuple(name for name in named if name not in set(found["path"])))
+    heard = set(found["path"])
+    return Marks(found, tuple(name for name in named if name not in heard))
 
 
 def write(table: pl.DataFrame, path: Path, recordings: Mapping[str, Recording]) -> None:
