@@ -72,7 +72,7 @@ def test_two_processes_learn_what_one_does(field: Path, tmp_path: Path) -> None:
     # Of one step only, and so less smooth than what was learnt: a norm that has fallen from 240 to
     # 1 is rounding to a part in a thousand.
     norms = curve(both, "train/grad_norm"), curve(alone, "train/grad_norm")
-    np.testing.assert_allclose(*norms, rtol=1e-2)
+    np.testing.assert_allclose(*norms, rtol=2e-3)
     ours, theirs = (load_file(f / "model" / "model.safetensors") for f in (alone, both))
     for name in ours:
         np.testing.assert_allclose(theirs[name], ours[name], rtol=1e-3, atol=1e-5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import polars as pl
 import pytest
@@ -17,19 +18,33 @@ from sonoformer.tasks.detection.baselines.table import baseline_file
 from sonoformer.tasks.detection.config import EventsConfig
 from sonoformer.tasks.finetune import finetune
 
+Fit = Callable[..., tuple[Run, pl.DataFrame]]
 
-def test_finetune_puts_them_beside_the_detector(
+
+@pytest.fixture
+def fit(
     make_recordings: MakeRecordings,
     encoder: AstEncoder,
     config: Callable[..., FinetuneConfig],
     start: Callable[..., Run],
     monkeypatch: pytest.MonkeyPatch,
-) -> None:
+) -> Fit:
+    """Trains a detector and its baselines: recordings, options -> the run and what was marked."""
     monkeypatch.setattr("sonoformer.tasks.detection.baselines.learned._TREES", 10)
-    settings = config(epochs=6, validation=0.25, test=0.25, events=EventsConfig(baselines=True))
-    run = start(settings)
-    with run:
-        finetune(marked(make_recordings(8)), encoder, settings, run, device="cpu", bar=False)
+
+    def trained(made: dict[str, Any], **options: Any) -> tuple[Run, pl.DataFrame]:
+        table = make_recordings(**made)
+        settings = config(events=EventsConfig(baselines=True), **options)
+        run = start(settings)
+        with run:
+            finetune(marked(table), encoder, settings, run, device="cpu", bar=False)
+        return run, table
+
+    return trained
+
+
+def test_finetune_puts_them_beside_the_detector(fit: Fit) -> None:
+    run, _ = fit({"count": 8}, epochs=6, validation=0.25, test=0.25)
     rows = read_json(run.folder / "metrics.json")["baselines"]
     assert list(rows) == list(TITLES)
     for name, row in rows.items():
@@ -45,18 +60,8 @@ def test_finetune_puts_them_beside_the_detector(
     assert (run.folder / "cnn" / "metrics.csv").is_file()
 
 
-def test_those_of_folds_are_scored_together(
-    make_recordings: MakeRecordings,
-    encoder: AstEncoder,
-    config: Callable[..., FinetuneConfig],
-    start: Callable[..., Run],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("sonoformer.tasks.detection.baselines.learned._TREES", 5)
-    settings = config(epochs=1, protocol="folds", folds=2, events=EventsConfig(baselines=True))
-    run, table = start(settings), make_recordings(4, seconds=6.0)
-    with run:
-        finetune(marked(table), encoder, settings, run, device="cpu", bar=False)
+def test_those_of_folds_are_scored_together(fit: Fit) -> None:
+    run, table = fit({"count": 4, "seconds": 6.0}, epochs=1, protocol="folds", folds=2)
     rows = read_json(run.folder / "metrics.json")["baselines"]
     assert list(rows) == list(TITLES)
     folds = [run.folder / f"fold-{fold}" for fold in (1, 2)]

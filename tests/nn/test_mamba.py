@@ -1,4 +1,4 @@
-"""Long clips of a batch are mixed one by one on a CPU."""
+"""Blocks of Mamba: long clips of a batch, mixed one by one on a CPU."""
 
 from __future__ import annotations
 
