@@ -16,6 +16,7 @@ from sonoformer.encoders import (
     Ssamba2Encoder,
     SsambaEncoder,
     ast_config,
+    ssamba,
     ssamba2_config,
     ssamba_config,
 )
@@ -77,6 +78,20 @@ def test_gradients_are_the_same(encoder: PatchEncoder, half: bool) -> None:
     assert plain.keys() == again.keys()
     assert all(torch.equal(again[name], value) for name, value in plain.items())
     assert any(value.abs().sum() > 0 for value in plain.values())
+
+
+@pytest.mark.parametrize("name", ["ssamba", "ssamba2"])
+def test_state_space_blocks_are_computed_again_for_many_tokens(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = ENCODERS[name]().train()
+    plain, calls = gradients(encoder, False)
+    monkeypatch.setattr(ssamba, "_MANY", 3 * 13)  # three clips of 12 tokens and cls
+    again, more = gradients(encoder, False)
+    assert more == 2 * calls
+    assert all(torch.equal(again[name], value) for name, value in plain.items())
+    monkeypatch.setattr(ssamba, "_MANY", 3 * 13 + 1)
+    assert gradients(encoder, False)[1] == calls
 
 
 def test_adapters_get_theirs() -> None:

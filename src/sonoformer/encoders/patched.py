@@ -165,10 +165,14 @@ class PatchEncoder(Fronted):
 
     def through(self, block: nn.Module, x: Tensor, mask: Tensor | None, *rest: int) -> Tensor:
         """The output of a block, called as such; computed again in the backward pass where
-        `checkpointing` asks for it."""
-        if self.checkpointing and torch.is_grad_enabled():
+        `checkpointing` asks for it, or where that is faster than to keep all of it."""
+        if torch.is_grad_enabled() and (self.checkpointing or self._faster_again(x)):
             return checkpoint(block, x, mask, *rest, use_reentrant=False)
         return block(x, mask, *rest)
+
+    def _faster_again(self, x: Tensor) -> bool:
+        """Whether a block computes its insides sooner than memory gives them back."""
+        return False
 
     def forward(
         self, audio: Tensor, lengths: Tensor | None = None, layers: Sequence[int] | None = None

@@ -47,6 +47,10 @@ def check_line(config: Any) -> None:
         raise UserError(f"norm_eps: must be above 0 and finite; got {config.norm_eps}")
 
 
+_MANY = 8192
+"""Tokens of a batch from which blocks are computed again in the backward pass on a CPU."""
+
+
 @dataclass(frozen=True)
 class SsambaConfig:
     """Shape of an SSAMBA; the defaults are its tiny size, wired as a residual network should be."""
@@ -191,6 +195,10 @@ class SsambaEncoder(PatchEncoder):
         x = x if back is None else gather(x, back)
         outputs = tuple(kept[layer] for layer in layers or ())
         return Tokens(x, grid, self.config.prefix, real, self.seconds_per_token, outputs)
+
+    def _faster_again(self, x: Tensor) -> bool:
+        many = x.shape[0] * x.shape[1] >= _MANY
+        return many and x.device.type == "cpu" and not torch.compiler.is_compiling()
 
     def _line_up(
         self, x: Tensor, valid: Tensor | None
