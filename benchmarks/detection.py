@@ -76,7 +76,7 @@ FULL = Size(
     3,
     (10.0, 120.0),
     Learning(36, 5.0, "tiny", "ssast-tiny-patch", 8),
-    Learning(24, 5.0, "tiny", "ssast-tiny-patch", 20),
+    Learning(60, 5.0, "tiny", "ssast-tiny-patch", 6),
 )
 QUICK = Size(
     0.5, 2, (0.5, 2.0), Learning(5, 0.25, "micro", None, 1), Learning(5, 0.25, "micro", None, 1)
