@@ -298,7 +298,7 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
     for column, (mode, batch) in enumerate(places):
         for line, (key, label) in enumerate((("seconds", "s"), ("mib", "MiB"))):
             axis = axes[line][column]
-            for name in CONTENDERS:
+            for colour, name in enumerate(CONTENDERS):
                 kept = [
                     row
                     for row in rows
@@ -306,13 +306,14 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
                     and row.get(key, 0) > 0
                 ]
                 if kept:
-                    axis.plot([r["tokens"] for r in kept], [r[key] for r in kept], "o-", label=name)
+                    cells = [[r["tokens"] for r in kept], [r[key] for r in kept]]
+                    axis.plot(*cells, "o-", color=f"C{colour}", label=name)
             axis.set(xscale="log", yscale="log", ylabel=label)
             axis.grid(alpha=0.3)
         axes[0][column].set_title(f"{mode}, batch {batch}")
         axes[1][column].set_xlabel("tokens")
-    if axes[0][0].get_legend_handles_labels()[0]:
-        axes[0][0].legend()
+        if axes[0][column].get_legend_handles_labels()[0]:
+            axes[0][column].legend()
     figure.tight_layout()
     figure.savefig(path, dpi=120)
     plt.close(figure)

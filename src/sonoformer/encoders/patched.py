@@ -165,13 +165,13 @@ class PatchEncoder(Fronted):
 
     def through(self, block: nn.Module, x: Tensor, mask: Tensor | None, *rest: int) -> Tensor:
         """The output of a block, called as such; computed again in the backward pass where
-        `checkpointing` asks for it, or where that is faster than to keep all of it."""
-        if torch.is_grad_enabled() and (self.checkpointing or self._faster_again(x)):
+        `checkpointing` asks for it, or where there is too much to keep."""
+        if torch.is_grad_enabled() and (self.checkpointing or self._too_much_to_keep(x)):
             return checkpoint(block, x, mask, *rest, use_reentrant=False)
         return block(x, mask, *rest)
 
-    def _faster_again(self, x: Tensor) -> bool:
-        """Whether a block computes its insides sooner than memory gives them back."""
+    def _too_much_to_keep(self, x: Tensor) -> bool:
+        """Whether blocks are better computed again in the backward pass, even unasked."""
         return False
 
     def forward(

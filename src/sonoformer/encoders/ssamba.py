@@ -48,7 +48,8 @@ def check_line(config: Any) -> None:
 
 
 _MANY = 8192
-"""Tokens of a batch from which blocks are computed again in the backward pass on a CPU."""
+"""Tokens of a batch from which blocks are computed again in the backward pass on a CPU: what they
+would keep is gigabytes, which take about as long to write and read as to compute."""
 
 
 @dataclass(frozen=True)
@@ -196,7 +197,7 @@ class SsambaEncoder(PatchEncoder):
         outputs = tuple(kept[layer] for layer in layers or ())
         return Tokens(x, grid, self.config.prefix, real, self.seconds_per_token, outputs)
 
-    def _faster_again(self, x: Tensor) -> bool:
+    def _too_much_to_keep(self, x: Tensor) -> bool:
         many = x.shape[0] * x.shape[1] >= _MANY
         return many and x.device.type == "cpu" and not torch.compiler.is_compiling()
 
