@@ -20,6 +20,7 @@ from torch import nn
 from sonoformer.adaptation.parameters import AdaptationConfig, freeze
 from sonoformer.adaptation.petl import METHODS, PetlConfig, install
 from sonoformer.audio import write as write_sound
+from sonoformer.data.augment import AugmentConfig
 from sonoformer.encoders import load_encoder
 from sonoformer.evaluation.metrics import joined
 from sonoformer.evaluation.statistics import bootstrap
@@ -43,7 +44,8 @@ class Cell:
     shots: int = 16
     """clips a class"""
     option: str = ""
-    """such as `place=sequential residual=false`, `positions=zero` or `head=norm_linear`"""
+    """such as `place=sequential residual=false`, `positions=zero`, `head=norm_linear` or
+    `augment=none`"""
     rate: float = 0.0
     """0: the method's own"""
     seed: int = 0
@@ -83,6 +85,8 @@ def cells(task: str, encoder: str, seeds: int = 3) -> Iterator[Cell]:
         yield replace(base, method="lora", option="head=norm_linear", seed=seed)
         for targets in ("qkv", "all"):
             yield replace(base, method="lora", option=f"targets={targets}", seed=seed)
+        for name in ("lora", "from a probe"):
+            yield replace(base, method=name, option="augment=none", seed=seed)
         for shots in (8, 2):
             yield from (replace(base, method=name, shots=shots, seed=seed) for name in CURVED)
 
@@ -167,6 +171,7 @@ class Grid:
             found,
             method=method,
             adaptation=adaptation,
+            augment=AugmentConfig() if cell.option == "augment=none" else found.augment,
             petl=self._petl(cell),
             shots=cell.shots,
             train=replace(found.train, optimiser=optimiser, steps=self.steps),
@@ -174,7 +179,7 @@ class Grid:
 
     def _petl(self, cell: Cell) -> PetlConfig:
         words = [word.split("=") for word in cell.option.split()]
-        words = [word for word in words if word[0] not in ("positions", "head")]
+        words = [word for word in words if word[0] not in ("positions", "head", "augment")]
         given = {name: {"true": True, "false": False}.get(v, v) for name, v in words}
         return build(PetlConfig, {**plain(PetlConfig()), **given}, cell.option)
 
