@@ -11,10 +11,9 @@ from typing import cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from sonoformer.adaptation.petl import METHODS, Petl
-from sonoformer.data.classes import class_weights, sampling_weights, targets
+from sonoformer.data.classes import class_weights, sampling_weights
 from sonoformer.data.dataset import ClipDataset
 from sonoformer.data.keys import key
 from sonoformer.data.loader import EvaluationLoader
@@ -22,7 +21,6 @@ from sonoformer.data.order import Order
 from sonoformer.data.views import Windows
 from sonoformer.encoders import PatchEncoder
 from sonoformer.evaluation.features import cached_features, compute_features, feature_key
-from sonoformer.evaluation.linear import LinearProbe, fit_probe
 from sonoformer.run import Run
 from sonoformer.tasks.adapted import adapt
 from sonoformer.tasks.classification import Classifier
@@ -31,10 +29,9 @@ from sonoformer.tasks.config import FinetuneConfig
 from sonoformer.tasks.detection.lesson import frame_head, is_strong, starting_rows, strong_lesson
 from sonoformer.tasks.detection.model import Detector, made
 from sonoformer.tasks.frozen import compute_once, digest
-from sonoformer.tasks.heads import PooledHead
 from sonoformer.tasks.lesson import Lesson
 from sonoformer.tasks.model import Model
-from sonoformer.tasks.scoring import group_names
+from sonoformer.tasks.probed import begin, fitted, puzzled, useful_targets
 from sonoformer.tasks.start import Init, starting_encoder
 from sonoformer.tasks.turns import Task, Turn
 from sonoformer.training import TrainData, fit
@@ -155,9 +152,11 @@ def train_turn(
     if config.classifier.head == "probe":
         model = lesson.learner.model
         matrix = features(cast(PatchEncoder, model.encoder))
-        found = _fitted(matrix, clips, turn.train, task, config, seed)
-        _begin(model, found)
+        found = fitted(matrix, clips, turn.train, task, config, seed)
+        begin(model, found)
         run.log(f"the head starts as a probe: penalty {found.penalty:g}")
+        if config.augment.changes and (line := puzzled(lesson.learner, lesson.data)):
+            run.log(line)
     if lesson.taken:
         run.log(f"the head knows {', '.join(lesson.taken)} from {init}")
     groups = lesson.learner.parameter_groups(config.train.optimiser.peak)
@@ -229,48 +228,13 @@ def probe_turn(
     rows = np.concatenate([turn.train, turn.validation])
     encoder = starting_encoder(init, clips.take(rows), config, seed).eval()
     matrix = features(encoder)
-    found = _fitted(matrix, clips, rows, task, config, seed)
+    found = fitted(matrix, clips, rows, task, config, seed)
     run.log(f"probe of {len(rows)} clips: penalty {found.penalty:g}")
     model = Model(encoder, task.classes, config.classifier.head_config(task.single, probe=True))
-    _begin(model, found)
+    begin(model, found)
     facts: dict[str, object] = {"penalty": found.penalty}
     run.metrics({**facts, "held_out_losses": {f"{p:g}": v for p, v in found.losses.items()}})
     return Trained(model.eval(), [], facts), found.probabilities(matrix[turn.test])
-
-
-def _fitted(
-    matrix: NDArray[np.float32],
-    clips: Clips,
-    rows: NDArray[np.int64],
-    task: Task,
-    config: FinetuneConfig,
-    seed: int,
-) -> LinearProbe:
-    """A linear classifier of the features `(clips, dim)` of those `rows` that say something."""
-    keep, target, known = _targets(clips.take(rows), task)
-    rows = rows[keep]
-    weight = None
-    if config.classifier.class_weights == "balanced":
-        weight = (target @ class_weights(target, known)).astype(np.float32)
-    single = config.classifier.head_config(task.single, probe=config.method == "probe").softmax
-    return fit_probe(
-        matrix[rows],
-        target > 0,
-        single=single,
-        known=None if single else known,
-        weight=weight,
-        groups=group_names(clips.manifest.take(rows.tolist())),
-        config=config.probe,
-        seed=seed,
-    )
-
-
-def _begin(model: Model, probe: LinearProbe) -> None:
-    """Give a model's linear head the weights of a probe."""
-    network = cast(nn.Linear, cast(PooledHead, model.head).network)
-    with torch.no_grad():
-        network.weight.copy_(torch.from_numpy(probe.weight))
-        network.bias.copy_(torch.from_numpy(probe.bias))
 
 
 def clip_features(
@@ -325,18 +289,9 @@ def _model(
         return made(encoder, task.classes, head)
 
 
-def _targets(
-    clips: Clips, task: Task
-) -> tuple[NDArray[np.bool_], NDArray[np.float32], NDArray[np.bool_]]:
-    """Which clips say something, and the targets and what is known of these."""
-    target, known = targets(clips.manifest, task.classes, multi_label=not task.single, strict=False)
-    useful = np.asarray(target.any(1) if task.single else known.any(1))
-    return useful, target[useful], known[useful]
-
-
 def _labelled(clips: Clips, task: Task) -> tuple[Clips, NDArray[np.float32], NDArray[np.bool_]]:
     """The clips from which something can be learned, with their targets."""
-    keep, target, known = _targets(clips, task)
+    keep, target, known = useful_targets(clips, task)
     return (clips if keep.all() else clips.where(keep)), target, known
 
 
