@@ -23,7 +23,7 @@ from sonoformer.encoders.patched import (
     token_shape,
 )
 from sonoformer.errors import UserError, nearest
-from sonoformer.nn.mamba import BiMamba, MambaBlock, Pair
+from sonoformer.nn.mamba import BiMamba, MambaBlock, Pair, eager_on_cpu
 from sonoformer.nn.subsets import gather
 from sonoformer.nn.tokens import Tokens
 from sonoformer.spectral import FbankConfig
@@ -31,6 +31,10 @@ from sonoformer.spectral import FbankConfig
 Cls = Literal["first", "middle", "last"]
 Wiring = Literal["sequential", "reference"]
 Directions = Literal["both", "forward"]
+
+_MANY = 8192
+"""Tokens of a batch from which blocks are computed again in the backward pass on a CPU: what they
+would keep is gigabytes, which take about as long to write and read as to compute."""
 
 
 def check_line(config: Any) -> None:
@@ -45,11 +49,6 @@ def check_line(config: Any) -> None:
         raise UserError(f"directions: must be both or forward; got {config.directions!r}")
     if not 0 < config.norm_eps < math.inf:
         raise UserError(f"norm_eps: must be above 0 and finite; got {config.norm_eps}")
-
-
-_MANY = 8192
-"""Tokens of a batch from which blocks are computed again in the backward pass on a CPU: what they
-would keep is gigabytes, which take about as long to write and read as to compute."""
 
 
 @dataclass(frozen=True)
@@ -198,8 +197,7 @@ class SsambaEncoder(PatchEncoder):
         return Tokens(x, grid, self.config.prefix, real, self.seconds_per_token, outputs)
 
     def _too_much_to_keep(self, x: Tensor) -> bool:
-        many = x.shape[0] * x.shape[1] >= _MANY
-        return many and x.device.type == "cpu" and not torch.compiler.is_compiling()
+        return x.shape[0] * x.shape[1] >= _MANY and eager_on_cpu(x)
 
     def _line_up(
         self, x: Tensor, valid: Tensor | None

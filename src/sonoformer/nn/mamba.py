@@ -165,11 +165,15 @@ class BiMamba(nn.Module):
         return self.out_proj((y * F.silu(z)).to(_accepted(y, self.out_proj))), memory
 
 
+def eager_on_cpu(x: Tensor) -> bool:
+    """Whether operations run one by one on a CPU, where caches decide what a step costs."""
+    return x.device.type == "cpu" and not torch.compiler.is_compiling()
+
+
 def _one_by_one(x: Tensor) -> bool:
     """Whether the clips of a batch are mixed one after the other: on a CPU, whose caches do not
     hold what a mixer makes of several long ones. Twice as fast from 8,000 tokens on."""
-    long = x.shape[0] > 1 and x.shape[1] >= _LONG
-    return long and x.device.type == "cpu" and not torch.compiler.is_compiling()
+    return x.shape[0] > 1 and x.shape[1] >= _LONG and eager_on_cpu(x)
 
 
 class MambaBlock(nn.Module):
