@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from sonoformer.audio import write
-from sonoformer.cli.main import main
+from sonoformer.cli.main import VERBS, main, make_app
 from sonoformer.encoders import AstConfig, AstEncoder, save_encoder
 
 
@@ -39,6 +39,22 @@ QUICK = (
     *("--resamples", "100", "--no-floor"),
     *("--linear.penalties", "0.1", "--weighted.penalties", "0.1", "--weighted.iterations", "5"),
 )
+
+
+def test_one_option_takes_several_values() -> None:
+    tokens = ["suite", "mine", "--linear.penalties", "1", "0.1", "--knn.neighbours", "3", "5"]
+    _, bound, _ = make_app(tokens).parse_args(tokens, exit_on_error=False)
+    config = bound.arguments["config"]
+    assert config.linear.penalties == (1.0, 0.1)
+    assert config.knn.neighbours == (3, 5)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_lists_have_no_option_that_empties_them(
+    verb: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert not ended(verb, "--help")
+    assert "empty-" not in capsys.readouterr().out
 
 
 def test_probes_of_a_table(world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -41,7 +41,7 @@ def detect(
     ] = Path("runs/finetune"),
     out: Out = Path("runs/detect"),
     format: Annotated[
-        tuple[Format, ...], Parameter(help="One or more tables of events to write.", negative="")
+        tuple[Format, ...], Parameter(help="One or more tables of events to write.")
     ] = ("csv",),
     scores: Annotated[
         ScoreFormat,

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import Any, NamedTuple, get_type_hints
 
-from cyclopts import App
+from cyclopts import App, Parameter
 from cyclopts.config import Dict
 
 import sonoformer
@@ -112,6 +112,7 @@ def make_app(tokens: Sequence[str] = ()) -> App:
         help="Learn from unlabelled sound: pretrain, adapt and use spectrogram transformers.",
         version=sonoformer.__version__,
         config=_recipe(tokens),
+        default_parameter=Parameter(negative_iterable=()),  # no --empty-... beside each list
     )
     for name, verb in VERBS.items():
         flag, other = INSTEAD.get(name, (None, ""))

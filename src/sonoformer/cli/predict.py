@@ -33,9 +33,9 @@ def predict(
         "runs/finetune"
     ),
     out: Out = Path("runs/predict"),
-    format: Annotated[
-        tuple[Format, ...], Parameter(help="One or more tables to write.", negative="")
-    ] = ("csv",),
+    format: Annotated[tuple[Format, ...], Parameter(help="One or more tables to write.")] = (
+        "csv",
+    ),
     settings: Annotated[Settings, Parameter(name="*")] = Settings(),
     threshold: Annotated[
         float | None,

@@ -29,7 +29,7 @@ from sonoformer.run import Run
 
 Exclude = Annotated[
     list[Path],
-    Parameter(help="Manifests whose recordings must not be heard: your test sets.", negative=""),
+    Parameter(help="Manifests whose recordings must not be heard: your test sets."),
 ]
 Cache = Annotated[
     Path | None, Parameter(help="Folder of the decoded sound; --out/cache if absent.")

@@ -18,20 +18,20 @@ from sonoformer.nn.tokens import Pooling
 Probe = Literal["linear", "weighted", "attentive", "prototypical", "knn"]
 Protocol = Literal["fixed", "folds"]
 FinetuneHead = Literal["norm_linear", "probe"]
-_MANY = {"consume_multiple": True, "negative": ""}
+_MANY = Parameter(consume_multiple=True)  # several values after one option
 
 
 @dataclass(frozen=True)
 class SuiteConfig:
     """How frozen encoders are judged over tasks."""
 
-    tasks: Annotated[tuple[str, ...], Parameter(**_MANY)] = ()
+    tasks: Annotated[tuple[str, ...], _MANY] = ()
     """Names of suite tasks, or tables of labelled clips with a fold or split column; all tasks of
     the suite by default."""
     protocol: Protocol = "fixed"
     """fixed: tested on the groups that stay out of the pretraining pool, and nothing else; folds:
     every group is tested once by a probe trained on the others."""
-    probes: Annotated[tuple[Probe, ...], Parameter(name=("--probes", "--probe"), **_MANY)] = (
+    probes: Annotated[tuple[Probe, ...], Parameter(name=("--probes", "--probe")), _MANY] = (
         "linear",
     )
     """linear: a linear classifier of pooled tokens; weighted: of a learned mean of all blocks;
@@ -62,10 +62,10 @@ class SuiteConfig:
     """finetune: passes over the training clips."""
     finetune_steps: int | None = None
     """finetune: most steps of a training, 16 clips each, where the passes would take more."""
-    finetune_heads: Annotated[tuple[FinetuneHead, ...], Parameter(**_MANY)] = ("norm_linear",)
+    finetune_heads: Annotated[tuple[FinetuneHead, ...], _MANY] = ("norm_linear",)
     """finetune: heads, each a column of its own. norm_linear starts from random weights; probe as
     a linear probe of the frozen encoder, and learns at 3e-5 at most."""
-    finetune_rates: Annotated[tuple[float, ...], Parameter(**_MANY)] = (5e-4,)
+    finetune_rates: Annotated[tuple[float, ...], _MANY] = (5e-4,)
     """finetune: learning rates, each a column of its own. Pretrained weights have lower rates for
     earlier blocks, random ones the same for all."""
     queries: int = 4
@@ -76,15 +76,15 @@ class SuiteConfig:
     """Clips heard at once."""
     resamples: int = 1000
     """Bootstrap samples behind each interval."""
-    linear: ProbeConfig = ProbeConfig()
+    linear: Annotated[ProbeConfig, _MANY] = ProbeConfig()
     """Choice of the linear probe's penalty."""
-    weighted: WeightedConfig = WeightedConfig()
+    weighted: Annotated[WeightedConfig, _MANY] = WeightedConfig()
     """The weighted-layer probe."""
-    descent: DescentConfig = DescentConfig()
+    descent: Annotated[DescentConfig, _MANY] = DescentConfig()
     """Training of attentive and prototypical probes."""
-    knn: NeighbourConfig = NeighbourConfig()
+    knn: Annotated[NeighbourConfig, _MANY] = NeighbourConfig()
     """The neighbours' vote."""
-    frames: FrameConfig = FrameConfig()
+    frames: Annotated[FrameConfig, _MANY] = FrameConfig()
     """Training of framewise probes."""
 
     def __post_init__(self) -> None:

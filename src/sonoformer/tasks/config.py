@@ -110,7 +110,7 @@ class FinetuneConfig:
     """What is done to the training clips."""
     petl: PetlConfig = PetlConfig()
     """Methods with few weights: their sizes and places."""
-    probe: ProbeConfig = ProbeConfig()
+    probe: Annotated[ProbeConfig, Parameter(consume_multiple=True)] = ProbeConfig()
     """probe: the classifier on frozen features."""
     events: EventsConfig = EventsConfig()
     """task events: which classes are heard when."""
