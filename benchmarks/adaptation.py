@@ -4,11 +4,11 @@
     python benchmarks/adaptation.py --minutes 90 [--task drum-hits] [--encoder ssast-tiny-patch]
         [--methods NAME ...] [--seeds 3]
 
-The first form measures a training step of AST base on eight clips of 512 tokens (filterbank,
+The first form measures training steps of AST base on eight clips of 512 tokens (filterbank,
 forward, loss, backward, AdamW), each variant in a process of its own: `peak`, the memory of the
-whole process, of which `rest` was there before the first step without the weights; `step`,
-processor seconds of one step with one thread, wall seconds with more. `again`: blocks are computed
-again in the backward pass.
+whole process, of which `rest` was there before the first step without the weights; `step`, the
+median over the steps after the first, in processor seconds with one thread, wall seconds with more.
+`again`: blocks are computed again in the backward pass.
 
 The second form fills a grid for as many minutes: every method on a task of the suite, from an
 encoder that comes along, in order of priority (methods with 16 clips of each class; fewer clips;
@@ -26,6 +26,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -63,7 +64,7 @@ def memory(word: str) -> float:
 
 
 def print_cost(variant: str, options: argparse.Namespace) -> None:
-    """One step of a variant, after one that only makes the optimiser's moments."""
+    """Steps of a variant, after one that only makes the optimiser's moments."""
     torch.manual_seed(0)
     name, _, again = variant.partition(" ")
     rest = memory("VmRSS")
@@ -84,14 +85,18 @@ def print_cost(variant: str, options: argparse.Namespace) -> None:
     lengths, index = torch.full((options.batch,), samples), torch.arange(options.batch)
     batch = Batch(wave, lengths, index, targets=targets)
     clock = time.process_time if options.threads == 1 else time.perf_counter
-    began = clock()
-    loss, _ = learner.loss(batch)
-    loss.backward()
-    optimiser.step()
+    times = []
+    for _ in range(1 + options.repeat):
+        began = clock()
+        loss, _ = learner.loss(batch)
+        loss.backward()
+        optimiser.step()
+        optimiser.zero_grad(set_to_none=True)
+        times.append(clock() - began)
     found = {
         "peak": memory("VmHWM"),
         "rest": rest,
-        "step": clock() - began,
+        "step": statistics.median(times[1:]),
         "weights": sum(p.numel() for p in trained if p.requires_grad),
     }
     print(json.dumps(found))
@@ -104,6 +109,7 @@ def costs(options: argparse.Namespace) -> dict[str, dict[str, float]]:
     for variant in ["full", "lora"] if options.quick else variants:
         words = [sys.executable, __file__, "--cost", variant, "--size", options.size]
         words += ["--batch", str(options.batch), "--threads", str(options.threads)]
+        words += ["--repeat", str(options.repeat)]
         # Large blocks go back at once, so that peaks are what is needed and not what is strewn.
         lean = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "1000000"}
         done = subprocess.run(words, capture_output=True, text=True, check=True, env=lean)
@@ -131,6 +137,7 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--size", help="of the encoder whose cost is measured")
     parser.add_argument("--batch", type=int, help="clips in a step")
+    parser.add_argument("--repeat", type=int, default=3, help="timed steps, after a first one")
     parser.add_argument("--minutes", type=float, help="fill the grid for so long")
     parser.add_argument("--task", default="drum-hits", help="of the suite")
     parser.add_argument("--encoder", default="ssast-tiny-patch")
