@@ -147,14 +147,15 @@ def prepare(
             config.weights == "manifest",
         ),
     )
-    validation = None
+    validation, judged = None, "nothing"
     if held.any():
         apart = pieces(Subset(source, np.flatnonzero(held)), crop, config.crops)
         chosen = numpy_generator(seed, "validation").permutation(len(apart))[: config.holdout_most]
         clips = ClipDataset(apart, crop=crop, seed=seed, train=False, noise=noise)
         validation = EvaluationLoader(clips, config.train.batch_size, np.sort(chosen))
+        judged = f"{len(chosen)} clips of the {int(held.sum())} files held out"
     hours = float(heard.lengths.sum()) / rate / 3600
-    run.log(f"training on {len(heard)} clips, {hours:.2f} h; validating on {int(held.sum())} files")
+    run.log(f"training on {len(heard)} clips, {hours:.2f} h; validating on {judged}")
     return Prepared(learner, TrainData(dataset, order), validation, hours, fingerprint(pool))
 
 
