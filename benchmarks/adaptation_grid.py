@@ -260,28 +260,23 @@ def show(rows: list[Row]) -> None:
 
 
 def plot(rows: list[Row], path: Path) -> None:
-    """Score against trained weights, and against clips a class; means over seeds, and the mean of
-    their intervals."""
+    """Score of each method, and against clips a class; means over seeds, and the mean of their
+    intervals."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 5), layout="constrained")
-    against: Any
-    against, curves = figure.subplots(1, 2, sharey=True)
+    methods, curves = figure.subplots(1, 2)
     plain_rows = [row for row in rows if not row.option and not row.rate]
-    for row in _means([row for row in plain_rows if row.shots == 16]):
-        across = max(row.weights, 100)  # what trains no weight of the encoder stands at the left
-        against.vlines(across, row.low, row.high, color="0.85", zorder=1)
-        against.plot(across, row.value, "o", color="C0", zorder=2)
-        against.annotate(
-            row.method,
-            (across, row.value),
-            (3, 3),
-            textcoords="offset points",
-            fontsize=7,
-            rotation=35,
-        )
-    against.set(xscale="log", xlabel="weights of the encoder that train (left: none)")
-    against.set(ylabel=rows[0].metric.replace("_", " "), title="16 clips of each class")
+    found = _means([row for row in plain_rows if row.shots == 16])
+    found.sort(key=lambda row: (row.weights, row.value))
+    for place, row in enumerate(found):
+        methods.hlines(place, row.low, row.high, color="0.8", zorder=1)
+        methods.plot(row.value, place, "o", color="C0", zorder=2)
+    labels = [f"{row.method}  {row.weights:,}" for row in found]
+    methods.set(yticks=range(len(found)), yticklabels=labels, xlim=(0, None))
+    methods.set(xlabel=rows[0].metric.replace("_", " "))
+    methods.set_title("16 clips of each class, by weights that train")
+    methods.grid(axis="x", alpha=0.3)
     for number, name in enumerate(CURVED):
         found = sorted(_means([r for r in plain_rows if r.method == name]), key=lambda r: r.shots)
         shots = [row.shots for row in found]
@@ -289,7 +284,7 @@ def plot(rows: list[Row], path: Path) -> None:
         bounds = ([r.low for r in found], [r.high for r in found])
         curves.fill_between(shots, *bounds, color=f"C{number}", alpha=0.1)
     curves.set(xscale="log", xticks=[1, 2, 4, 8, 16], xticklabels=[1, 2, 4, 8, 16])
-    curves.set(xlabel="clips of each class")
+    curves.set(xlabel="clips of each class", ylabel=rows[0].metric.replace("_", " "))
     curves.legend(fontsize=8)
     figure.savefig(path, dpi=110)
 
