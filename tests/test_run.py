@@ -41,6 +41,8 @@ def test_leaves_config_environment_and_status(tmp_path: Path) -> None:
     assert config["inner"] == {"lr": 1e-4, "betas": [0.9, 0.999]}
     environment = json.loads((tmp_path / "run/environment.json").read_text())
     assert {"python", "torch", "numpy", "sonoformer", "platform", "cpus"} <= set(environment)
+    if sys.platform == "linux":
+        assert environment["processor"]
     state = json.loads((tmp_path / "run/run.json").read_text())
     assert (state["verb"], state["seed"], state["status"]) == ("pretrain", 1, "finished")
     assert "hello" in (tmp_path / "run/log.txt").read_text()

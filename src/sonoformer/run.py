@@ -234,8 +234,25 @@ def environment() -> dict[str, Any]:
         **{name: version for name, version in versions.items() if version is not None},
         "platform": platform.platform(),
         "machine": platform.machine(),
+        "processor": _processor(),
         "cpus": os.cpu_count(),
     }
+
+
+def _processor() -> str:
+    """The processor's name; its family and model too where the kernel tells, as makers use a name
+    for several generations, of which some compute bf16 and some do not."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return platform.processor()
+    pairs = (line.partition(":") for line in lines)
+    found = {name.strip(): value.strip() for name, _, value in pairs}
+    numbers = [f"{name} {found[key]}" for name, key in _NUMBERS.items() if key in found]
+    return ", ".join([found.get("model name", platform.processor()), *numbers])
+
+
+_NUMBERS = {"family": "cpu family", "model": "model"}
 
 
 def differing(before: Any, after: Any, prefix: str = "") -> dict[str, tuple[Any, Any]]:

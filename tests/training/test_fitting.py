@@ -121,11 +121,13 @@ def test_is_silent_but_for_one_line_a_validation(
 def test_a_row_is_the_mean_of_its_steps(bench: Bench) -> None:
     """A rate too small to move anything leaves losses that can be computed beside it."""
     frozen = TrainConfig(
-        steps=4, batch_size=4, workers=0, log_every=4, optimiser=OptimiserConfig(lr=1e-30)
-    )
+        steps=4, batch_size=4, workers=0, log_every=4, precision="fp32",
+        optimiser=OptimiserConfig(lr=1e-30),
+    )  # fmt: skip
     toy = Toy()
     toy.encoder.layers[2].p = 0.0
     result = bench.fit("run", frozen, toy)
+    assert "training on cpu in fp32" in (bench.root / "run/log.txt").read_text()
     losses = [toy.loss(batch)[0] for batch in Held(make_data(), 4)]
     mean = torch.stack(losses).double().mean().item()
     assert result.history[-1]["train/loss"] == pytest.approx(mean, rel=1e-6)
@@ -137,7 +139,7 @@ def test_accumulation_is_one_larger_batch(bench: Bench) -> None:
     weights = []
     for batch, accumulate in ((12, 1), (4, 3)):
         config = TrainConfig(
-            steps=3, batch_size=batch, accumulate=accumulate, workers=0,
+            steps=3, batch_size=batch, accumulate=accumulate, workers=0, precision="fp32",
             optimiser=OptimiserConfig(name="sgd", lr=0.1),
         )  # fmt: skip
         toy = Toy()
@@ -164,7 +166,7 @@ def test_gives_back_the_chosen_weights(bench: Bench, kind: str) -> None:
     seen: list[torch.Tensor] = []
     toy = Toy()
     toy.at = lambda count: seen.append(toy.encoder.layers[0].weight.detach().clone())
-    common = {"epochs": 3.0, "batch_size": 4, "workers": 0}
+    common = {"epochs": 3.0, "batch_size": 4, "workers": 0, "precision": "fp32"}
     optimiser = OptimiserConfig(lr=0.01)
     if kind == "ema":
         config = TrainConfig(**common, ema=0.5, optimiser=optimiser)

@@ -115,6 +115,7 @@ def fit(
     precision = resolve_precision(config.precision, where)
     plan = Plan.of(config, train.order.steps_per_epoch)
     _check(config, plan, validation)
+    run.log(f"training on {where.type} in {precision}", show=False)
     step = from_leader(_position(run, plan, seed, resume) if leads() else 0)
     report = Report(run, plan, step, train.dataset.source.sample_rate, config.tensorboard, progress)
     cycle = Cycle(plan, config, run, report, _shared(validation, config), seed, precision)
