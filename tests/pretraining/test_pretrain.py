@@ -72,9 +72,10 @@ def test_no_recording_is_on_both_sides(sounds: Callable[..., Path], tmp_path: Pa
     tested = {apart.name(i) for i in range(len(apart))}
     assert heard & tested == set()
     assert len(heard | tested) == 20
-    assert sum(len(batch) for batch in got.validation) == 5
+    judged = min(5, len(apart))  # which files are held out goes by their paths
+    assert sum(len(batch) for batch in got.validation) == judged
     log = (tmp_path / "run" / "log.txt").read_text(encoding="utf-8")
-    assert f"validating on 5 clips of the {len(tested)} files held out" in log
+    assert f"validating on {judged} clips of the {len(tested)} files held out" in log
     # Long recordings come as pieces, so that an epoch hears all of them.
     assert len(source) == 2 * len(heard)
     assert got.hours == pytest.approx(len(heard) * 2.5 / 3600)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 from pathlib import Path
 
 import psutil
@@ -53,7 +54,7 @@ def diverge(folder: str) -> None:
         try:
             fit(toy, make_data(), Held(make_data(train=False)), PLAIN, run, seed=5, device="cpu")
         except UserError as error:
-            print(error)
+            sys.stdout.write(f"{error}\n")  # at once, so that no other process writes between
             raise SystemExit(2) from None
 
 
@@ -61,7 +62,7 @@ def test_a_loss_that_is_no_number_ends_all_with_the_same_words(tmp_path: Path) -
     codes, said = run_together(2, "tests.training.test_processes:diverge", str(tmp_path))
     assert codes == [2, 2], said
     lines = [line for line in said.splitlines() if "not a finite number at step 3" in line]
-    assert len(lines) == 2
+    assert len(lines) == 2, said
     assert lines[0] == lines[1]
     assert lines[0].count(".wav") == 4
 
