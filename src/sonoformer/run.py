@@ -248,11 +248,8 @@ def _processor() -> str:
         return platform.processor()
     pairs = (line.partition(":") for line in lines)
     found = {name.strip(): value.strip() for name, _, value in pairs}
-    numbers = [f"{name} {found[key]}" for name, key in _NUMBERS.items() if key in found]
+    numbers = [f"{name} {found[name]}" for name in ("cpu family", "model") if name in found]
     return ", ".join([found.get("model name", platform.processor()), *numbers])
-
-
-_NUMBERS = {"family": "cpu family", "model": "model"}
 
 
 def differing(before: Any, after: Any, prefix: str = "") -> dict[str, tuple[Any, Any]]:
